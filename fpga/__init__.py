@@ -1,0 +1,1 @@
+"""From generated hardware to devices: synthesis and what the netlist holds."""

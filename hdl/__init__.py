@@ -1,0 +1,1 @@
+"""Amaranth descriptions of the generated hardware; this package itself loads nothing."""

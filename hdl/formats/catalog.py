@@ -1,0 +1,28 @@
+"""Every scheme by name: ``named("apot_k2n2")`` is the format, ``SCHEMES`` the list to add to."""
+
+import re
+
+from .apot import APoT, PoT
+from .base import Format
+from .uniform import Uniform
+
+SCHEMES: tuple[type[Uniform] | type[APoT], ...] = (Uniform, PoT, APoT)
+
+
+def named(name: str) -> Format:
+    """The format of a canonical name; a trailing ``u`` makes it unsigned (activations).
+
+    Raises
+    ------
+    ValueError
+        If no scheme has such a name, or its parameters are out of range.
+    """
+    for scheme in SCHEMES:
+        match = re.fullmatch(scheme.pattern + "(?P<unsigned>u?)", name)
+        if match:
+            values = match.groupdict()
+            signed = not values.pop("unsigned")
+            flags = {"odd": bool(values.pop("odd"))} if "odd" in values else {}
+            return scheme(signed=signed, **flags, **{key: int(value) for key, value in values.items()})
+    known = ", ".join(scheme.scheme for scheme in SCHEMES)
+    raise ValueError(f"format must be a name like 'apot_k2n2' or 'uniform_b8u' ({known}), not {name!r}")

@@ -1,0 +1,1 @@
+"""Independent references, simulation runners and cocotb benches."""
