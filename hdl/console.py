@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,12 +17,10 @@ class Tool(click.Group):
     Exit status: 0 done, 1 refused input or a failed check, 2 a wrong option, 130 interrupted.
     """
 
-    def main(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
-    ) -> Any:
-        program = prog_name or self.name or "tool"
+    def main(self, *args: Any, **options: Any) -> Any:
+        program = options.get("prog_name") or self.name or "tool"
         try:
-            status = super().main(args, prog_name, **(extra | {"standalone_mode": False}))
+            status = super().main(*args, **(options | {"standalone_mode": False}))
             sys.exit(status if isinstance(status, int) else 0)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()

@@ -1,6 +1,7 @@
 """Every scheme by name: ``named("apot_k2n2")`` is the format, ``SCHEMES`` the list to add to."""
 
 import re
+from typing import Any
 
 from .apot import APoT, PoT
 from .base import Format
@@ -22,7 +23,9 @@ def named(name: str) -> Format:
         if match:
             values = match.groupdict()
             signed = not values.pop("unsigned")
-            flags = {"odd": bool(values.pop("odd"))} if "odd" in values else {}
-            return scheme(signed=signed, **flags, **{key: int(value) for key, value in values.items()})
+            parameters: dict[str, Any] = {
+                key: bool(value) if key == "odd" else int(value) for key, value in values.items()
+            }
+            return scheme(signed=signed, **parameters)
     known = ", ".join(scheme.scheme for scheme in SCHEMES)
     raise ValueError(f"format must be a name like 'apot_k2n2' or 'uniform_b8u' ({known}), not {name!r}")
