@@ -4,8 +4,24 @@ Pure Python: nothing in this package imports Amaranth, torch or numpy.
 """
 
 from .apot import APoT, PoT, Term, apot
-from .base import Field, Format
+from .base import Field, Format, signed_width
 from .catalog import SCHEMES, named
+from .checks import check_bool, check_int
+from .table import Table
 from .uniform import Uniform
 
-__all__ = ["SCHEMES", "APoT", "Field", "Format", "PoT", "Term", "Uniform", "apot", "named"]
+__all__ = [
+    "SCHEMES",
+    "APoT",
+    "Field",
+    "Format",
+    "PoT",
+    "Table",
+    "Term",
+    "Uniform",
+    "apot",
+    "check_bool",
+    "check_int",
+    "named",
+    "signed_width",
+]

@@ -89,3 +89,12 @@ class Format(ABC):
         for code, level in enumerate(self.levels):
             table.setdefault(level, code)
         return table
+
+    def sum_range(self, *, depth: int, activation_max: int) -> tuple[int, int]:
+        """Least and greatest sum of `depth` products of a level with an integer 0 … `activation_max`."""
+        return depth * min(0, self.grid[0]) * activation_max, depth * max(0, self.grid[-1]) * activation_max
+
+
+def signed_width(low: int, high: int) -> int:
+    """Bits of the narrowest two's complement integer that holds `low` … `high`."""
+    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1

@@ -1,0 +1,162 @@
+"""Products of one weight code and one activation: the circuits that schemes differ in."""
+
+from amaranth.hdl import Cat, Module, Shape, Signal, Value, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .formats import APoT, Format, Uniform, check_bool, check_int, signed_width
+
+MAX_ACTIVATION_WIDTH = 16
+
+
+class Product(wiring.Component):
+    """Combinational product of a weight code and an unsigned activation.
+
+    The exact product is ``product + carry``: a negative product is left as its complement, and the one
+    that is missing enters the next adder as its carry, where it costs nothing.
+
+    A *folded* product leaves that one out altogether and is unsigned: it is
+    ``level · activation + (2^activation_width - 1) · max(0, -level)``.  The second part depends on the
+    weight alone, so whoever packs the weights subtracts it from the channel's bias.
+
+    Parameters
+    ----------
+    weight_format : Format
+        A signed format.
+    activation_width : int
+        Bits of the unsigned activation, 1 to 16.
+
+    Members
+    -------
+    weight : In(weight_format.code_width)
+    activation : In(activation_width)
+    product : Out(signed or, if folded, unsigned)
+    carry : Out(1)
+        Constant 0 unless `has_carry`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the format is not signed or the width is out of range.
+    """
+
+    folded = False
+    has_carry = False
+
+    def __init__(self, *, weight_format: Format, activation_width: int, shape: Shape) -> None:
+        if not isinstance(weight_format, Format):
+            raise TypeError(f"weight_format must be a Format, not {weight_format!r}")
+        if not weight_format.signed:
+            raise ValueError(f"weight_format must be signed, not {weight_format.name!r}")
+        check_int("activation_width", activation_width, low=1, high=MAX_ACTIVATION_WIDTH)
+        self.weight_format = weight_format
+        self.activation_width = activation_width
+        super().__init__(
+            {
+                "weight": In(weight_format.code_width),
+                "activation": In(activation_width),
+                "product": Out(shape),
+                "carry": Out(1),
+            }
+        )
+
+
+def _product_range(weight_format: Format, activation_width: int) -> tuple[int, int]:
+    return weight_format.sum_range(depth=1, activation_max=2**activation_width - 1)
+
+
+class ShiftProduct(Product):
+    """Multiplexed shifts and ``terms - 1`` adders, for additive powers of two (APoT, eq. 5 and 6).
+
+    Each term of the magnitude selects one shift of the activation or nothing; the sign complements.
+
+    Parameters
+    ----------
+    folded : bool
+        Complement the activation before it is shifted, and leave the correction to the packer.
+    """
+
+    has_carry = True
+
+    def __init__(self, *, weight_format: APoT, activation_width: int, folded: bool = False) -> None:
+        if not isinstance(weight_format, APoT):
+            raise TypeError(f"weight_format must be an APoT or PoT format, not {weight_format!r}")
+        check_bool("folded", folded)
+        self.folded = folded
+        self.has_carry = not folded
+        self._terms = weight_format.terms
+        _, high = weight_format.sum_range(depth=1, activation_max=2**activation_width - 1)
+        width = high.bit_length()
+        shape = unsigned(width) if folded else signed(width + 1)
+        super().__init__(weight_format=weight_format, activation_width=activation_width, shape=shape)
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        sign = self.weight[-1]
+        activation = self.activation
+        if self.folded:
+            activation = self.activation ^ sign.replicate(self.activation_width)
+        addends = [
+            _selected_shift(m, self.weight[term.offset : term.offset + term.width], term.shifts, activation)
+            for term in self._terms
+        ]
+        magnitude = Signal(len(self.product) - (not self.folded))
+        m.d.comb += magnitude.eq(sum(addends[1:], addends[0]))
+        if self.folded:
+            m.d.comb += self.product.eq(magnitude)
+        else:
+            m.d.comb += self.product.eq(Cat(magnitude ^ sign.replicate(len(magnitude)), sign).as_signed())
+            m.d.comb += self.carry.eq(sign)
+        return m
+
+
+def _selected_shift(m: Module, field: Value, shifts: tuple[int, ...], activation: Value) -> Signal:
+    addend = Signal(len(activation) + max(shifts), name=f"addend{max(shifts)}")
+    with m.Switch(field):
+        for value, shift in enumerate(shifts, start=1):
+            with m.Case(value):
+                m.d.comb += addend.eq(activation << shift)
+    return addend
+
+
+class MultiplyProduct(Product):
+    """A plain multiplier on uniform weights: the baseline of every comparison."""
+
+    def __init__(self, *, weight_format: Uniform, activation_width: int) -> None:
+        if not isinstance(weight_format, Uniform):
+            raise TypeError(f"weight_format must be a Uniform format, not {weight_format!r}")
+        shape = signed(signed_width(*_product_range(weight_format, activation_width)))
+        super().__init__(weight_format=weight_format, activation_width=activation_width, shape=shape)
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.product.eq(self.weight.as_signed() * self.activation)
+        return m
+
+
+class TableProduct(Product):
+    """A level table and a multiplier: serves any format, and proves the specialised circuits."""
+
+    def __init__(self, *, weight_format: Format, activation_width: int) -> None:
+        shape = signed(signed_width(*_product_range(weight_format, activation_width)))
+        super().__init__(weight_format=weight_format, activation_width=activation_width, shape=shape)
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        levels = self.weight_format.levels
+        level = Signal(signed(signed_width(min(levels), max(levels))))
+        with m.Switch(self.weight):
+            for code, value in enumerate(levels):
+                with m.Case(code):
+                    m.d.comb += level.eq(value)
+        m.d.comb += self.product.eq(level * self.activation)
+        return m
+
+
+def product_for(*, weight_format: Format, activation_width: int, folded: bool = False) -> Product:
+    """The cheapest product circuit for a format; `folded` is heeded by shift circuits only."""
+    if isinstance(weight_format, APoT):
+        return ShiftProduct(weight_format=weight_format, activation_width=activation_width, folded=folded)
+    if isinstance(weight_format, Uniform):
+        return MultiplyProduct(weight_format=weight_format, activation_width=activation_width)
+    return TableProduct(weight_format=weight_format, activation_width=activation_width)
