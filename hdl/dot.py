@@ -97,7 +97,7 @@ class DotProduct(wiring.Component):
         terms: list[Value] = []
         carries: list[Value] = []
         for lane, product in enumerate(self._products):
-            m.submodules[f"product{lane}"] = product
+            m.submodules[f"multiplier{lane}"] = product
             m.d.comb += product.weight.eq(self.weights[lane])
             m.d.comb += product.activation.eq(self.activations[lane])
             terms.append(_registered(m, product.product, name=f"product{lane}"))

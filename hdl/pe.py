@@ -66,7 +66,7 @@ class ProcessingElement(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.product = product = self._product
+        m.submodules.multiplier = product = self._product
         m.submodules.sum = total = Accumulator(
             term_shape=product.product.shape(), shape=self.accumulator.shape()
         )

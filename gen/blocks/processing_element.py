@@ -1,0 +1,110 @@
+"""Processing elements: one product a cycle and an accumulator."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..block import Block, Circuit
+from ..weights import ApotWeights, PotWeights, TableWeights, UniformWeights, described
+
+if TYPE_CHECKING:
+    from hdl.products import Product
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What every processing element and dot product has besides its weight format.
+
+    Parameters
+    ----------
+    activation_width
+        Bits of an unsigned activation.
+    depth
+        The most products that are ever summed; the accumulator holds every such sum.
+    accumulator_width
+        Bits of the accumulator, if more than the depth needs.
+    """
+
+    activation_width: int = 8
+    depth: int = 4096
+    accumulator_width: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApotElement(Size, ApotWeights):
+    """Parameters of apot_pe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PotElement(Size, PotWeights):
+    """Parameters of pot_pe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformElement(Size, UniformWeights):
+    """Parameters of uniform_pe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableElement(Size, TableWeights):
+    """Parameters of table_pe."""
+
+
+Parameters = ApotElement | PotElement | UniformElement | TableElement
+
+
+def product_of(
+    parameters: Size, weights: ApotWeights | PotWeights | UniformWeights | TableWeights
+) -> "Product":
+    """The multiplying circuit a block stands for: the format's own, or the table's."""
+    from hdl.products import TableProduct, product_for
+
+    make = TableProduct if isinstance(weights, TableWeights) else product_for
+    return make(weight_format=weights.weight_format, activation_width=parameters.activation_width)
+
+
+def build(parameters: Parameters) -> Circuit:
+    """The processing element of any weight format."""
+    from hdl.pe import ProcessingElement
+
+    element = ProcessingElement(
+        product=product_of(parameters, parameters),
+        depth=parameters.depth,
+        accumulator_width=parameters.accumulator_width,
+    )
+    return Circuit(
+        component=element,
+        facts={"latency": element.latency, **described(parameters.weight_format)},
+        flat=True,
+    )
+
+
+BLOCKS = (
+    Block(
+        name="apot_pe",
+        summary="processing element for additive powers of two: shifts and adds",
+        parameters=ApotElement,
+        build=build,
+        examples=("--k 2 --n 2", "--k 2 --n 1 --odd --activation-width 4 -o build/apot.v"),
+    ),
+    Block(
+        name="pot_pe",
+        summary="processing element for powers of two: one shift",
+        parameters=PotElement,
+        build=build,
+        examples=("--k 3", "--k 2 --depth 1024 -o -"),
+    ),
+    Block(
+        name="uniform_pe",
+        summary="processing element for plain integers: a multiplier, the baseline",
+        parameters=UniformElement,
+        build=build,
+        examples=("--bits 4", "--bits 8 --accumulator-width 32"),
+    ),
+    Block(
+        name="table_pe",
+        summary="processing element for any levels: a table and a multiplier",
+        parameters=TableElement,
+        build=build,
+        examples=("--levels 0,1,2,4,0,-1,-2,-4", "--format apot_k2n2"),
+    ),
+)

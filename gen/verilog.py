@@ -1,0 +1,197 @@
+"""From a component to Verilog and its description: plain names, the same bytes on every run."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hdl.files import replacing
+
+from .block import Block, Circuit
+from .identifiers import check_identifier, plain
+from .version import version
+
+# Full `proc` turns processes into assignments, which every simulator evaluates at time 0 (an `always @*` block
+# waits for a first change), and lets `opt_clean` drop the many aliases.
+SCRIPT = """
+{flatten}
+proc -norom
+memory_collect
+opt_clean -purge
+clean_zerowidth
+attrmap {attributes}
+attrmap -modattr {attributes}
+write_verilog -norename
+"""
+ATTRIBUTES = (
+    "src",
+    "top",
+    "generator",
+    "hdlname",
+    "scopename",
+    "unused_bits",
+    "amaranth.hierarchy",
+    "amaranth.decoding",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """A port of the written module; `lanes` equal elements if it is a vector of them, element 0 lowest."""
+
+    name: str
+    direction: str
+    width: int
+    signed: bool
+    lanes: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Verilog text and its description.
+
+    Members
+    -------
+    name : str
+        The top module.
+    verilog : str
+    description : dict
+        ``name``, ``block``, ``version``, ``parameters``, ``ports`` and the circuit's own facts.
+    """
+
+    name: str
+    verilog: str
+    description: Mapping[str, Any]
+
+    @property
+    def sidecar(self) -> str:
+        """The description as JSON, one entry a line, so that changes read well."""
+        entries = [f"  {json.dumps(key)}: {_rendered(value)}" for key, value in self.description.items()]
+        return "{\n" + ",\n".join(entries) + "\n}\n"
+
+    def write(self, path: Path) -> Path:
+        """Write the Verilog to `path` and the description beside it, both or neither; the latter's path."""
+        sidecar = path.with_suffix(".json")
+        with replacing(path) as verilog_file, replacing(sidecar) as sidecar_file:
+            verilog_file.write_text(self.verilog, encoding="utf-8")
+            sidecar_file.write_text(self.sidecar, encoding="utf-8")
+        return sidecar
+
+
+def _rendered(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f"    {json.dumps(item)}" for item in value) + "\n  ]"
+    return json.dumps(value)
+
+
+def generate(block: Block, parameters: Any, *, name: str | None = None) -> Design:
+    """Build a block.
+
+    Parameters
+    ----------
+    parameters
+        An instance of the block's parameter dataclass.
+    name
+        The Verilog module's name, by default the block's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the parameters do not make a circuit, or the name is not a plain Verilog identifier.
+    """
+    name = block.name if name is None else name
+    check_identifier("name", name)
+    return design(
+        block.build(parameters),
+        name=name,
+        head={"block": block.name, "version": version(), "parameters": asdict(parameters)},
+    )
+
+
+def design(circuit: Circuit, *, name: str, head: Mapping[str, Any]) -> Design:
+    """Convert a circuit; `head` is put before the ports in the description, and in the Verilog's comment."""
+    text, ports = convert(circuit, name=name)
+    description = {"name": name, **head, "ports": [port.as_json() for port in ports], **circuit.facts}
+    return Design(name=name, verilog=_comment(name, head, ports) + text, description=description)
+
+
+def _comment(name: str, head: Mapping[str, Any], ports: list[Port]) -> str:
+    values = {key: value for key, value in head.get("parameters", {}).items() if value is not None}
+    lines = [
+        f"{head.get('block', name)}, generator version {head.get('version', version())}",
+        *(f"  {key} = {value}" for key, value in values.items()),
+        "Ports that hold two's complement integers: "
+        + (", ".join(port.name for port in ports if port.signed) or "none"),
+        *(
+            f"Port {port.name}: element i is {port.name}[{port.width // port.lanes}*i +: {port.width // port.lanes}]"
+            for port in ports
+            if port.lanes
+        ),
+    ]
+    return "".join(f"// {line}".rstrip() + "\n" for line in lines) + "\n"
+
+
+def convert(circuit: Circuit, *, name: str) -> tuple[str, list[Port]]:
+    """The Verilog of a circuit, without a heading, and its ports: clock and reset first, then as declared."""
+    from amaranth._toolchain.yosys import find_yosys  # the binary that amaranth.back.verilog itself runs
+    from amaranth.back import rtlil
+
+    ports, connections = _ports(circuit)
+    netlist = rtlil.convert(circuit.component, name=name, ports=connections, emit_src=False)
+    script = SCRIPT.format(
+        flatten="flatten" if circuit.flat else "", attributes=" ".join(f"-remove {key}" for key in ATTRIBUTES)
+    )
+    yosys = find_yosys(lambda found: found >= (0, 40))
+    text = yosys.run(["-q", "-"], f"read_rtlil <<rtlil\n{netlist}\nrtlil\n{script}", ignore_warnings=True)
+    text = plain(text.split("*/\n", maxsplit=1)[1].lstrip())
+    return _in_order(text, name, ports)
+
+
+def _ports(circuit: Circuit) -> tuple[list[Port], dict[str, Any]]:
+    from amaranth.hdl import Value
+    from amaranth.hdl._ir import PortDirection
+    from amaranth.lib.wiring import In
+
+    ports, connections = [], {}
+    for path, member, leaf in circuit.component.signature.flatten(circuit.component):
+        value = Value.cast(leaf)
+        if not len(value):
+            continue
+        default = "_".join(map(str, path))
+        name = circuit.renamed.get(default, default)
+        check_identifier("port name", name)
+        incoming = member.flow == In
+        ports.append(
+            Port(
+                name=name,
+                direction="input" if incoming else "output",
+                width=len(value),
+                signed=value.shape().signed,
+                lanes=circuit.lanes.get(name),
+            )
+        )
+        connections[name] = (value, PortDirection.Input if incoming else PortDirection.Output)
+    return ports, connections
+
+
+def _in_order(text: str, name: str, ports: list[Port]) -> tuple[str, list[Port]]:
+    """The top module's port list in the order of `ports`, behind the clock and reset that it turned out to need."""
+    found = re.search(rf"^module {name}\((.*)\);$", text, re.MULTILINE)
+    if not found:
+        raise AssertionError(f"module {name} missing from Yosys' output")
+    declared = found[1].split(", ")
+    ports = [
+        *(
+            Port(name=each, direction="input", width=1, signed=False)
+            for each in ("clk", "rst")
+            if each in declared
+        ),
+        *(port for port in ports if port.name in declared),
+    ]
+    header = f"module {name}({', '.join(port.name for port in ports)});"
+    return text[: found.start()] + header + text[found.end() :], ports
