@@ -1,0 +1,193 @@
+"""Engine: memories, sequencer, array and requantizer, working through a program."""
+
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .array import Array
+from .dot import delayed
+from .layouts import (
+    STREAM_WIDTH,
+    Section,
+    Status,
+    result_word,
+    section_depth,
+    section_width,
+    slice_width,
+    slices,
+)
+from .parameters import ADDRESS_WIDTH, AcceleratorParameters
+from .requantizer import Requantizer
+from .sequencer import Sequencer
+
+READ_LATENCY = 1
+
+
+class Engine(wiring.Component):
+    """Runs the program in its memory on the activations in its memory.
+
+    The schedule is static: nothing stalls, so a run's cycles are known beforehand.  Memories are
+    written a slice at a time while the engine is idle; a write during a run is lost.
+
+    Parameters
+    ----------
+    parameters : AcceleratorParameters
+
+    Members
+    -------
+    drain : int
+        Cycles from a layer's last step until its last output can be read.
+    start, program_start : In
+        See `Sequencer`.
+    busy, done, status : Out
+    cycles : Out(32)
+        Cycles of the last run.
+    write_enable : In(1)
+    write_section : In(8)
+    write_address : In(24)
+        Word of the section.
+    write_slice : In(8)
+        Slice of the word (`layouts.slice_width`).
+    write_data : In(32)
+    result_address : In(24)
+    result : Out(result_word)
+        The result word at `result_address`, one cycle later.
+    """
+
+    def __init__(self, *, parameters: AcceleratorParameters) -> None:
+        self._parameters = p = parameters
+        self._array = Array(parameters=p)
+        self._requantizer = Requantizer(parameters=p, accumulator_shape=self._array.accumulator_shape)
+        self.drain = 1 + READ_LATENCY + self._array.latency + self._requantizer.latency
+        super().__init__(
+            {
+                "start": In(1),
+                "program_start": In(ADDRESS_WIDTH),
+                "busy": Out(1),
+                "done": Out(1),
+                "status": Out(Status),
+                "cycles": Out(STREAM_WIDTH),
+                "write_enable": In(1),
+                "write_section": In(8),
+                "write_address": In(ADDRESS_WIDTH),
+                "write_slice": In(8),
+                "write_data": In(STREAM_WIDTH),
+                "result_address": In(ADDRESS_WIDTH),
+                "result": Out(result_word(p)),
+            }
+        )
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        p = self._parameters
+        m.submodules.sequencer = sequencer = Sequencer(parameters=p, drain=self.drain)
+        m.submodules.array = array = self._array
+        m.submodules.requantizer = requantizer = self._requantizer
+        self._count_cycles(m, sequencer)
+        self._connect_array(m, sequencer.step, array, requantizer)
+        self._connect_small_tables(m, array, requantizer)
+        self._connect_results(m, requantizer)
+        m.d.comb += [
+            sequencer.start.eq(self.start),
+            sequencer.program_start.eq(self.program_start),
+            sequencer.program_data.eq(self._read(m, Section.PROGRAM, sequencer.program_address)),
+            requantizer.channel.eq(self._read(m, Section.CHANNELS, requantizer.channel_address)),
+        ]
+        return m
+
+    def _count_cycles(self, m: Module, sequencer: Sequencer) -> None:
+        m.d.comb += [
+            self.busy.eq(sequencer.busy),
+            self.done.eq(sequencer.done),
+            self.status.eq(sequencer.status),
+        ]
+        with m.If(self.start & ~self.busy):
+            m.d.sync += self.cycles.eq(0)
+        with m.Elif(self.busy):
+            m.d.sync += self.cycles.eq(self.cycles + 1)
+
+    def _connect_array(self, m: Module, step: Value, array: Array, requantizer: Requantizer) -> None:
+        codes = self._activations(m, step.activation_address, requantizer)
+        m.d.comb += [
+            array.weights.eq(self._read(m, Section.WEIGHTS, step.weight_address)),
+            array.codes.eq(codes),
+            array.enable.eq(delayed(m, step.valid, cycles=READ_LATENCY)),
+            array.clear.eq(delayed(m, step.valid & step.first, cycles=READ_LATENCY)),
+            array.table.eq(delayed(m, step.table, cycles=READ_LATENCY)),
+            array.inside.eq(delayed(m, step.inside, cycles=READ_LATENCY)),
+        ]
+        flight = READ_LATENCY + array.latency
+        m.d.comb += [
+            requantizer.start.eq(delayed(m, step.valid & step.last, cycles=flight)),
+            requantizer.tag.eq(delayed(m, step.tag.as_value(), cycles=flight)),
+            requantizer.accumulators.eq(array.accumulators),
+        ]
+
+    def _selected(self, section: Section) -> Value:
+        return self.write_enable & ~self.busy & (self.write_section == section)
+
+    def _read(self, m: Module, section: Section, address: Value) -> Value:
+        """A memory that only the host writes; returns the word at `address`, one cycle later."""
+        p = self._parameters
+        count, width = slices(p, section), slice_width(p, section)
+        store = memory.Memory(shape=unsigned(count * width), depth=section_depth(p, section), init=[])
+        m.submodules[section.name.lower()] = store
+        write, read = store.write_port(granularity=width), store.read_port()
+        m.d.comb += [
+            write.addr.eq(self.write_address),
+            write.data.eq(self.write_data[:width].replicate(count)),
+            write.en.eq(Cat(self._selected(section) & (self.write_slice == i) for i in range(count))),
+            read.addr.eq(address),
+        ]
+        return read.data[: section_width(p, section)]
+
+    def _activations(self, m: Module, address: Value, requantizer: Requantizer) -> Value:
+        """The activation memory, which the host fills and the requantizer writes back to."""
+        p = self._parameters
+        group, per_word = slice_width(p, Section.ACTIVATIONS), p.groups_per_word
+        store = memory.Memory(shape=unsigned(per_word * group), depth=p.activation_words, init=[])
+        m.submodules.activations = store
+        write, read = store.write_port(granularity=group), store.read_port()
+        part = Signal(range(per_word))
+        enable = Signal()
+        bits = (per_word - 1).bit_length()
+        with m.If(self.busy):
+            m.d.comb += [
+                write.addr.eq(requantizer.code_address[bits:]),
+                part.eq(requantizer.code_address[:bits]),
+                write.data.eq(requantizer.codes.as_value().replicate(per_word)),
+                enable.eq(requantizer.code_enable),
+            ]
+        with m.Else():
+            m.d.comb += [
+                write.addr.eq(self.write_address),
+                part.eq(self.write_slice),
+                write.data.eq(self.write_data[:group].replicate(per_word)),
+                enable.eq(self._selected(Section.ACTIVATIONS)),
+            ]
+        m.d.comb += write.en.eq(Cat(enable & (part == i) for i in range(per_word)))
+        m.d.comb += read.addr.eq(address)
+        return read.data
+
+    def _connect_small_tables(self, m: Module, array: Array, requantizer: Requantizer) -> None:
+        m.d.comb += [
+            array.write_enable.eq(self._selected(Section.TABLES)),
+            array.write_address.eq(self.write_address),
+            array.write_data.eq(self.write_data),
+            requantizer.boundary_enable.eq(self._selected(Section.BOUNDARIES)),
+            requantizer.boundary_address.eq(self.write_address),
+            requantizer.boundary_data.eq(self.write_data),
+        ]
+
+    def _connect_results(self, m: Module, requantizer: Requantizer) -> None:
+        p = self._parameters
+        store = memory.Memory(shape=unsigned(result_word(p).size), depth=p.result_words, init=[])
+        m.submodules.results = store
+        write, read = store.write_port(), store.read_port()
+        m.d.comb += [
+            write.addr.eq(requantizer.result_address),
+            write.data.eq(requantizer.results),
+            write.en.eq(requantizer.result_enable),
+            read.addr.eq(self.result_address),
+            self.result.eq(read.data),
+        ]

@@ -1,0 +1,209 @@
+"""Every word that crosses between software and hardware: memory words, commands, packets.
+
+These layouts pack in ``sw``, shape signals in ``hdl`` and unpack in ``verif``.
+"""
+
+import enum
+
+from amaranth.hdl import signed
+from amaranth.lib import data
+
+from .parameters import (
+    ADDRESS_WIDTH,
+    BIAS_WIDTH,
+    MULTIPLIER_WIDTH,
+    RESULT_WIDTH,
+    SHIFT_WIDTH,
+    VALUE_WIDTH,
+    AcceleratorParameters,
+)
+
+STREAM_WIDTH = 32
+
+
+class Section(enum.IntEnum):
+    """The memories a packet can write, by number."""
+
+    PROGRAM = 0
+    WEIGHTS = 1
+    CHANNELS = 2
+    TABLES = 3
+    BOUNDARIES = 4
+    ACTIVATIONS = 5
+
+
+class PacketOpcode(enum.IntEnum):
+    """What a packet asks for."""
+
+    LOAD = 1
+    RUN = 2
+
+
+class LayerOpcode(enum.IntEnum):
+    """What a program word asks for."""
+
+    HALT = 0
+    CONVOLUTION = 1
+
+
+class Status(enum.IntEnum):
+    """First word of a response, and the engine's error code."""
+
+    DONE = 0
+    PACKET_OPCODE = 1
+    BUILD_ID = 2
+    SECTION = 3
+    LOAD_RANGE = 4
+    LENGTH = 5
+    LAYER_OPCODE = 6
+    ZERO_DIMENSION = 7
+    LAYER_LIMIT = 8
+    PROGRAM_RANGE = 9
+    ACTIVATION_RANGE = 10
+    WEIGHT_RANGE = 11
+    CHANNEL_RANGE = 12
+    OUTPUT_RANGE = 13
+
+
+PACKET_HEADER = data.StructLayout(
+    {
+        "opcode": 8,
+        "section": 8,
+        "reserved": 16,
+        "build_id": 32,
+        "address": 32,
+        "count": 32,
+    }
+)
+"""Head of every packet.  LOAD: first word and number of words of the section.  RUN: first program word
+and number of result words to return."""
+
+LAYER = data.StructLayout(
+    {
+        "opcode": 8,
+        "encoding": 8,
+        "to_results": 8,
+        "passes": 8,
+        "kernel_height": 8,
+        "kernel_width": 8,
+        "stride": 8,
+        "padding": 8,
+        "tiles": 16,
+        "output_height": 16,
+        "output_width": 16,
+        "input_height": 16,
+        "input_width": 16,
+        "reserved": 16,
+        "origin": ADDRESS_WIDTH,
+        "row_step": ADDRESS_WIDTH,
+        "pixel_step": ADDRESS_WIDTH,
+        "row_pitch": ADDRESS_WIDTH,
+        "pixel_pitch": ADDRESS_WIDTH,
+        "weights": ADDRESS_WIDTH,
+        "channels": ADDRESS_WIDTH,
+        "output": ADDRESS_WIDTH,
+        "output_pitch": ADDRESS_WIDTH,
+        "spare": 8,
+    }
+)
+"""One layer of the program; its passes follow as `PASS` words.
+
+``origin`` is the (wrapping) address of the word that kernel tap (0, 0) reads for output pixel (0, 0), so
+it lies ``padding`` rows and pixels before the tensor.  ``row_step`` and ``pixel_step`` move it by one
+output row and pixel, ``row_pitch`` and ``pixel_pitch`` by one kernel row and column.  ``output`` and
+``output_pitch`` count groups of `requantizers` codes (or results); the others count words.
+"""
+
+PASS = data.StructLayout({"offset": 14, "count": 14, "table": 4})
+"""One pass: the words of each pixel it covers, and the table that decodes them."""
+
+CHANNEL = data.StructLayout(
+    {
+        "multiplier": signed(MULTIPLIER_WIDTH),
+        "bias": signed(BIAS_WIDTH),
+        "shift": SHIFT_WIDTH,
+    }
+)
+"""Requantization of one output channel in one pass; shifts of a layer's other passes than the last are
+not used."""
+
+VALUE = signed(VALUE_WIDTH)
+"""A requantized value before it is encoded, and a decision boundary."""
+
+RESULT = signed(RESULT_WIDTH)
+"""A requantized value that is returned as it is."""
+
+
+def weight_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
+    """Codes of all rows and lanes for one cycle."""
+    row = data.ArrayLayout(parameters.format.code_width, parameters.lanes)
+    return data.ArrayLayout(row, parameters.rows)
+
+
+def channel_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
+    """Requantization of the channels served in one cycle."""
+    return data.ArrayLayout(CHANNEL, parameters.requantizers)
+
+
+def activation_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
+    """Codes of one tile of channels of one pixel."""
+    return data.ArrayLayout(parameters.code_width, parameters.lanes)
+
+
+def result_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
+    """Results of the channels served in one cycle."""
+    return data.ArrayLayout(RESULT, parameters.requantizers)
+
+
+def section_width(parameters: AcceleratorParameters, section: Section) -> int:
+    """Bits of one word of a section."""
+    return {
+        Section.PROGRAM: STREAM_WIDTH,
+        Section.WEIGHTS: weight_word(parameters).size,
+        Section.CHANNELS: channel_word(parameters).size,
+        Section.TABLES: parameters.activation_width,
+        Section.BOUNDARIES: VALUE_WIDTH,
+        Section.ACTIVATIONS: activation_word(parameters).size,
+    }[section]
+
+
+def section_depth(parameters: AcceleratorParameters, section: Section) -> int:
+    """Words of a section."""
+    return {
+        Section.PROGRAM: parameters.program_words,
+        Section.WEIGHTS: parameters.weight_words,
+        Section.CHANNELS: parameters.channel_words,
+        Section.TABLES: parameters.tables << parameters.code_width,
+        Section.BOUNDARIES: parameters.encodings << parameters.code_width,
+        Section.ACTIVATIONS: parameters.activation_words,
+    }[section]
+
+
+def slice_width(parameters: AcceleratorParameters, section: Section) -> int:
+    """Bits of a word that one stream word carries: as many as can be written on their own."""
+    if section is Section.ACTIVATIONS:
+        return parameters.requantizers * parameters.code_width
+    return min(STREAM_WIDTH, section_width(parameters, section))
+
+
+def slices(parameters: AcceleratorParameters, section: Section) -> int:
+    """Stream words that carry one word of a section, least significant slice first."""
+    return -(-section_width(parameters, section) // slice_width(parameters, section))
+
+
+def search_order(boundaries: list[int], *, code_width: int) -> list[int]:
+    """Words of one encoding: entry ``i`` is node ``i`` of a binary search tree, children 2i and 2i + 1.
+
+    Boundaries that a format does not need are the largest value, which nothing exceeds.  Entry 0 is
+    not used.
+    """
+    size, top = 2**code_width, 2 ** (VALUE_WIDTH - 1) - 1
+    if len(boundaries) >= size:
+        raise ValueError(f"boundaries must be at most {size - 1} for codes of {code_width} bits")
+    ordered = [*boundaries, *[top] * (size - 1 - len(boundaries))]
+    words = [0] * size
+    for node in range(1, size):
+        depth = node.bit_length() - 1
+        span = size >> depth
+        words[node] = ordered[(node - (1 << depth)) * span + span // 2 - 1]
+    return words

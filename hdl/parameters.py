@@ -1,0 +1,161 @@
+"""Parameters of the accelerator: what hardware and packer must agree on, and the id that says they do."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from zlib import crc32
+
+from .formats import APoT, Format, check_int, named, signed_width
+
+HARDWARE_VERSION = 1
+"""Raised whenever an image packed for one version would not run on the next."""
+
+MULTIPLIER_WIDTH = 18
+BIAS_WIDTH = 48
+SHIFT_WIDTH = 6
+VALUE_WIDTH = 18
+RESULT_WIDTH = 32
+ADDRESS_WIDTH = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorParameters:
+    """The choices one generated accelerator is built from.
+
+    Parameters
+    ----------
+    weight_format
+        Name of a signed format; its codes are what the weight memory holds.
+    rows
+        Output channels computed at once, a multiple of `requantizers`.
+    lanes
+        Products a row sums each cycle, a power of two from `requantizers` to 256.
+    requantizers
+        Output values requantized each cycle, a power of two; together their codes fill at most 32 bits.
+    code_width
+        Bits of an activation code, 1 to 8.
+    activation_width
+        Bits of a decoded activation level, 1 to 16.
+    depth
+        The most products a row sums in one pass; decides the accumulators' width.
+    tables, encodings
+        Activation tables and boundary sets held at a time.
+    passes
+        The most passes of one layer.
+    activation_words, weight_words, channel_words, program_words, result_words
+        Depths of the memories.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is out of range or two do not fit together.
+    """
+
+    weight_format: str = "apot_k2n1o"
+    rows: int = 16
+    lanes: int = 16
+    requantizers: int = 8
+    code_width: int = 4
+    activation_width: int = 6
+    depth: int = 4608
+    tables: int = 2
+    encodings: int = 2
+    passes: int = 16
+    activation_words: int = 4096
+    weight_words: int = 1024
+    channel_words: int = 512
+    program_words: int = 256
+    result_words: int = 32
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weight_format, str):
+            raise TypeError(f"weight_format must be a format's name, not {self.weight_format!r}")
+        if not self.format.signed:
+            raise ValueError(f"weight_format must be a signed format, not {self.weight_format!r}")
+        for name, high in _LIMITS.items():
+            check_int(name, getattr(self, name), low=1, high=high)
+        if self.requantizers & (self.requantizers - 1):
+            raise ValueError(f"requantizers must be a power of two, not {self.requantizers!r}")
+        if self.requantizers * self.code_width > 32:
+            raise ValueError(
+                f"requantizers must be at most {32 // self.code_width} with codes of {self.code_width} bits, "
+                f"not {self.requantizers!r}"
+            )
+        if self.rows % self.requantizers:
+            raise ValueError(f"rows must be a multiple of requantizers, not {self.rows!r}")
+        if self.lanes & (self.lanes - 1) or self.lanes < self.requantizers:
+            raise ValueError(f"lanes must be a power of two, at least requantizers, not {self.lanes!r}")
+        if self.depth < self.lanes:
+            raise ValueError(f"depth must be at least lanes, not {self.depth!r}")
+
+    @property
+    def format(self) -> Format:
+        """The weight format."""
+        return named(self.weight_format)
+
+    @property
+    def folded(self) -> bool:
+        """Whether rows leave the correction of negative weights to the packer (see `fold`)."""
+        return isinstance(self.format, APoT)
+
+    def fold(self, level: int) -> int:
+        """What a row adds too much for each weight of this level, whatever the activation."""
+        return (2**self.activation_width - 1) * max(0, -level) if self.folded else 0
+
+    @property
+    def groups(self) -> int:
+        """Cycles in which the requantizers serve all rows once; no pass is shorter."""
+        return self.rows // self.requantizers
+
+    @property
+    def groups_per_word(self) -> int:
+        """Groups of codes in a word of activation memory."""
+        return self.lanes // self.requantizers
+
+    @property
+    def sum_width(self) -> int:
+        """Bits of the sum of all passes, scaled and biased."""
+        low, high = self.format.sum_range(depth=self.depth, activation_max=2**self.activation_width - 1)
+        accumulator = max(high, -low).bit_length() + 1 if self.folded else signed_width(low, high)
+        products = accumulator + MULTIPLIER_WIDTH + (self.passes - 1).bit_length()
+        return max(products, BIAS_WIDTH) + 1
+
+    @property
+    def build_id(self) -> int:
+        """32 bits that two accelerators share only if one image fits both."""
+        text = json.dumps({"version": HARDWARE_VERSION, **asdict(self)}, sort_keys=True)
+        return crc32(text.encode())
+
+
+_LIMITS = {
+    "rows": 256,
+    "lanes": 256,
+    "requantizers": 32,
+    "code_width": 8,
+    "activation_width": 16,
+    "depth": 2**20,
+    "tables": 16,
+    "encodings": 16,
+    "passes": 255,
+    "activation_words": 2**20,
+    "weight_words": 2**20,
+    "channel_words": 2**20,
+    "program_words": 2**16,
+    "result_words": 2**16,
+}
+
+
+def parameters_from(values: object) -> AcceleratorParameters:
+    """Parameters read back from JSON.
+
+    Raises
+    ------
+    ValueError
+        If `values` is not a mapping of exactly the known names to valid values.
+    """
+    names = {field.name for field in fields(AcceleratorParameters)}
+    if not isinstance(values, dict) or set(values) != names:
+        raise ValueError(f"parameters must name exactly {', '.join(sorted(names))}")
+    try:
+        return AcceleratorParameters(**values)
+    except TypeError as error:
+        raise ValueError(str(error)) from error

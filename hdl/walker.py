@@ -1,0 +1,271 @@
+"""Walker: the nested loops of one layer, as counters and addresses that move by additions only."""
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .layouts import LAYER, PASS
+from .parameters import ADDRESS_WIDTH, AcceleratorParameters
+from .requantizer import pass_tag
+
+COORDINATE_WIDTH = 16
+
+
+def step_layout(parameters: AcceleratorParameters) -> data.StructLayout:
+    """One step of a layer: what the memories read, and what the array does with it."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "inside": 1,
+            "first": 1,
+            "last": 1,
+            "table": (parameters.tables - 1).bit_length(),
+            "activation_address": ADDRESS_WIDTH,
+            "weight_address": ADDRESS_WIDTH,
+            "tag": pass_tag(parameters),
+        }
+    )
+
+
+class Walker(wiring.Component):
+    """Walks a layer: output tile, output row, output pixel, pass, kernel row, kernel column, word.
+
+    One step a cycle while `run`, except that the last step of a pass waits until the pass has taken
+    ``groups`` cycles.  A layer thus takes ``tiles · pixels · Σ_pass max(steps, groups)`` cycles, where a
+    pass has ``kernel height · kernel width · count`` steps.
+
+    Parameters
+    ----------
+    parameters : AcceleratorParameters
+
+    Members
+    -------
+    layer : In(LAYER)
+        Held while the layer runs; no dimension is zero.
+    current : In(PASS)
+        The pass at `pass_index`, in the same cycle.
+    pass_index : Out
+    load : In(1)
+        Return to the layer's first step.
+    run : In(1)
+    finished : Out(1)
+        High in the cycle of the layer's last step.
+    step : Out(step_layout)
+        Registered: one cycle behind the walk.
+    """
+
+    def __init__(self, *, parameters: AcceleratorParameters) -> None:
+        self._parameters = parameters
+        super().__init__(
+            {
+                "layer": In(LAYER),
+                "current": In(PASS),
+                "pass_index": Out(range(parameters.passes)),
+                "load": In(1),
+                "run": In(1),
+                "finished": Out(1),
+                "step": Out(step_layout(parameters)),
+            }
+        )
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        layer = self.layer
+        loops = [
+            _Loop("word", limit=self.current.count),
+            _Loop("column", limit=layer.kernel_width),
+            _Loop("row", limit=layer.kernel_height),
+            _Loop("pass", limit=layer.passes),
+            _Loop("x", limit=layer.output_width),
+            _Loop("y", limit=layer.output_height),
+            _Loop("tile", limit=layer.tiles),
+        ]
+        advance = Signal()
+        ends = _ends(m, loops)
+        with m.If(self.load):
+            m.d.sync += [loop.count.eq(1) for loop in loops]
+        with m.Elif(advance):
+            _count(m, loops, ends)
+        self._words_end, self._row_end, self._pass_end, self._pixel_end = ends[:4]
+        self._line_end, self._map_end, layer_end = ends[4:]
+
+        waiting = self._stretch_passes(m, advance)
+        m.d.comb += advance.eq(self.run & ~waiting)
+        m.d.comb += self.finished.eq(advance & layer_end)
+
+        pass_index = Signal.like(self.pass_index)
+        m.d.comb += self.pass_index.eq(pass_index)
+        with m.If(self.load | (advance & self._pixel_end)):
+            m.d.sync += pass_index.eq(0)
+        with m.Elif(advance & self._pass_end):
+            m.d.sync += pass_index.eq(pass_index + 1)
+
+        tap = self._walk_input(m, advance)
+        inside = self._walk_coordinates(m, advance)
+        self._emit(m, advance, tap=tap, inside=inside)
+        return m
+
+    def _stretch_passes(self, m: Module, advance: Value) -> Value:
+        """Hold back the last step of a pass that is shorter than the requantizers need."""
+        groups = self._parameters.groups
+        remaining = Signal(range(groups), init=groups - 1)
+        with m.If(self.load | (advance & self._pass_end)):
+            m.d.sync += remaining.eq(groups - 1)
+        with m.Elif(self.run & (remaining != 0)):
+            m.d.sync += remaining.eq(remaining - 1)
+        return self._pass_end & (remaining != 0)
+
+    def _walk_input(self, m: Module, advance: Value) -> Value:
+        """Address of the current kernel tap's first word."""
+        return self._nested(
+            m,
+            advance,
+            start=self.layer.origin,
+            line_step=self.layer.row_step,
+            pixel_step=self.layer.pixel_step,
+            row_step=self.layer.row_pitch,
+            column_step=self.layer.pixel_pitch,
+            name="address",
+        )
+
+    def _walk_coordinates(self, m: Module, advance: Value) -> Value:
+        """Whether the current kernel tap lies inside the input; coordinates wrap below zero."""
+        start = Signal(COORDINATE_WIDTH)
+        m.d.comb += start.eq(-self.layer.padding)
+        stride = self.layer.stride
+        vertical = self._nested(
+            m, advance, start=start, line_step=stride, pixel_step=0, row_step=1, column_step=0, name="in_y"
+        )
+        horizontal = self._nested(
+            m,
+            advance,
+            start=start,
+            line_step=None,
+            pixel_step=stride,
+            row_step=None,
+            column_step=1,
+            name="in_x",
+        )
+        return (vertical < self.layer.input_height) & (horizontal < self.layer.input_width)
+
+    def _nested(
+        self,
+        m: Module,
+        advance: Value,
+        *,
+        start: Value,
+        line_step: Value | int | None,
+        pixel_step: Value | int,
+        row_step: Value | int | None,
+        column_step: Value | int,
+        name: str,
+    ) -> Signal:
+        """A quantity that moves by a step per output line, output pixel, kernel row and kernel column.
+
+        A step of None returns to the value at the beginning of the enclosing loop.
+        """
+        line, pixel, kernel_row, tap = (
+            Signal(start.shape(), name=f"{name}_{part}") for part in ("line", "pixel", "row", "tap")
+        )
+        next_line = Mux(self._map_end, start, start if line_step is None else line + line_step)
+        next_pixel = Mux(self._line_end, next_line, pixel + pixel_step)
+        first_row = Mux(self._pixel_end, next_pixel, pixel)
+        next_row = kernel_row if row_step is None else kernel_row + row_step
+        with m.If(self.load):
+            m.d.sync += [signal.eq(start) for signal in (line, pixel, kernel_row, tap)]
+        with m.Elif(advance):
+            with m.If(self._line_end):
+                m.d.sync += line.eq(next_line)
+            with m.If(self._pixel_end):
+                m.d.sync += pixel.eq(next_pixel)
+            with m.If(self._pass_end):
+                m.d.sync += [kernel_row.eq(first_row), tap.eq(first_row)]
+            with m.Elif(self._row_end):
+                m.d.sync += [kernel_row.eq(next_row), tap.eq(next_row)]
+            with m.Elif(self._words_end):
+                m.d.sync += tap.eq(tap + column_step)
+        return tap
+
+    def _emit(self, m: Module, advance: Value, *, tap: Value, inside: Value) -> None:
+        layer, groups = self.layer, self._parameters.groups
+        position = Signal.like(self.current.offset, name="position")
+        with m.If(self.load | (advance & self._words_end)):
+            m.d.sync += position.eq(0)
+        with m.Elif(advance):
+            m.d.sync += position.eq(position + 1)
+        first = Signal()
+        with m.If(self.load | advance):
+            m.d.sync += first.eq(self.load | self._pass_end)
+
+        weight = self._per_tile(m, start=layer.weights, step=1, moves=advance, name="weight")
+        passes = advance & self._pass_end
+        channels = self._per_tile(m, start=layer.channels, step=groups, moves=passes, name="channel")
+        output = self._walk_output(m, advance)
+        m.d.sync += [
+            self.step.valid.eq(advance),
+            self.step.inside.eq(inside),
+            self.step.first.eq(first),
+            self.step.last.eq(self._pass_end),
+            self.step.table.eq(self.current.table),
+            self.step.activation_address.eq(tap + self.current.offset + position),
+            self.step.weight_address.eq(weight),
+            self.step.tag.opening.eq(self.pass_index == 0),
+            self.step.tag.closing.eq(self._pixel_end),
+            self.step.tag.to_results.eq(layer.to_results),
+            self.step.tag.encoding.eq(layer.encoding),
+            self.step.tag.channels.eq(channels),
+            self.step.tag.output.eq(output),
+        ]
+
+    def _per_tile(self, m: Module, *, start: Value, step: int, moves: Value, name: str) -> Signal:
+        """An address that runs through a tile's words, again for every pixel, then on to the next tile."""
+        tile, current = Signal.like(start, name=f"{name}_tile"), Signal.like(start, name=f"{name}_address")
+        with m.If(self.load):
+            m.d.sync += [tile.eq(start), current.eq(start)]
+        with m.Elif(moves):
+            m.d.sync += current.eq(current + step)
+            with m.If(self._map_end):
+                m.d.sync += tile.eq(current + step)
+            with m.Elif(self._pixel_end):
+                m.d.sync += current.eq(tile)
+        return current
+
+    def _walk_output(self, m: Module, advance: Value) -> Signal:
+        """Address of the current pixel's first group in the current tile."""
+        layer, groups = self.layer, self._parameters.groups
+        tile, pixel = (
+            Signal.like(layer.output, name="output_tile"),
+            Signal.like(layer.output, name="output_pixel"),
+        )
+        with m.If(self.load):
+            m.d.sync += [tile.eq(layer.output), pixel.eq(layer.output)]
+        with m.Elif(advance & self._map_end):
+            m.d.sync += [tile.eq(tile + groups), pixel.eq(tile + groups)]
+        with m.Elif(advance & self._pixel_end):
+            m.d.sync += pixel.eq(pixel + layer.output_pitch)
+        return pixel
+
+
+class _Loop:
+    """A loop counter that runs 1 … limit, so that its end is one comparison."""
+
+    def __init__(self, name: str, *, limit: Value) -> None:
+        self.count = Signal.like(limit, name=f"{name}_count")
+        self.last = self.count == limit
+
+
+def _ends(m: Module, loops: list[_Loop]) -> list[Signal]:
+    """For each loop, innermost first, whether it and all inside it are at their last turn."""
+    ends: list[Signal] = []
+    for loop in loops:
+        end = Signal(name=f"{loop.count.name}_end")
+        m.d.comb += end.eq(loop.last & ends[-1] if ends else loop.last)
+        ends.append(end)
+    return ends
+
+
+def _count(m: Module, loops: list[_Loop], ends: list[Signal]) -> None:
+    """Advance the innermost loop, and each outer one whose inner ones all end."""
+    for loop, inner in zip(loops, [Const(1), *ends], strict=False):
+        with m.If(inner):
+            m.d.sync += loop.count.eq(Mux(loop.last, 1, loop.count + 1))
