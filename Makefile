@@ -37,7 +37,7 @@ lint: setup ## check style, formatting and types
 	@$(PYTHON) -m mypy
 
 docs: setup ## build the documentation into site/
-	@$(PYTHON) -m mkdocs --quiet build --strict
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs --quiet build --strict
 
 bench: setup ## measure speed, results as JSON
 	@$(PYTHON) -m verif bench

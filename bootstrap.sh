@@ -15,14 +15,15 @@ flock 9 # two `make` at once: the second waits
 recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 find_python() {
-    local candidate
+    local candidate found
     for candidate in python3.11 python3.12 python3.13 python3; do # 3.11 first: it is what is tested
         if recent "$candidate"; then
             echo "$candidate"
             return
         fi
     done
-    refuse "Python 3.11 or later is needed, python3 is: $(python3 --version 2>&1 || true)"
+    found=$(python3 --version 2>&1) || found=missing
+    refuse "Python 3.11 or later is needed; python3 is: $found"
 }
 
 python=$(find_python)
@@ -66,7 +67,7 @@ if [ -e .venv/unfinished ] || ! recent .venv/bin/python || ! .venv/bin/python -m
 fi
 rm -f .venv/ready
 touch .venv/unfinished
-say "installing Python packages into .venv (torch is the large one)"
+say "Python packages into .venv (torch is the large one)"
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 pip install --quiet 'pip>=25.1,<27' # --group came with 25.1
 pip install --group run --group test --group lint --group docs |

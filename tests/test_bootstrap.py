@@ -1,0 +1,186 @@
+"""Set-up on machines that lack something, with stand-ins for every tool it calls."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "bootstrap.sh"
+BORROWED = ("bash", "sh", "dirname", "env", "flock", "sed", "mkdir", "cp", "mv", "rm", "touch")
+PRESENT = ("iverilog", "g++", "make", "perl", "ccache")
+PYTHON = """
+case "$*" in
+    *"sys.exit(sys.version_info"*) exit {old} ;;
+    *"print("*) echo 3.11 ;;
+    --version) echo Python 3.9.2 ;;
+    *ctypes*) exit {no_library} ;;
+    *"-m venv"*) mkdir -p .venv/bin && rm -f .venv/unfinished && cp "$0" .venv/bin/python ;;
+    *--group*) exit {pip} ;;
+esac
+"""
+SUDO = """[ "$1" = -n ] && shift && "$@" """
+
+
+class Machine:
+    """A folder with a copy of the script, and a PATH that holds only what a test puts there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = folder / "project"
+        self.programs = folder / "bin"
+        self._calls = folder / "calls"
+        self.project.mkdir()
+        self.programs.mkdir()
+        shutil.copy(SCRIPT, self.project)
+        for name in BORROWED:
+            found = shutil.which(name)
+            assert found, f"{name} must be installed to run this test"
+            (self.programs / name).symlink_to(found)
+        self.put("id", "echo 1000")
+        for name in PRESENT:
+            self.put(name)
+        self.put_python()
+
+    def put(self, name: str, body: str = "") -> None:
+        """A program that notes how it was called, then does `body`."""
+        program = self.programs / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> {self._calls}\n{body}\n')
+        program.chmod(0o755)
+
+    def put_python(self, *, old: int = 0, no_library: int = 0, pip: int = 0) -> None:
+        self.put("python3", PYTHON.format(old=old, no_library=no_library, pip=pip))
+
+    def remove(self, *names: str) -> None:
+        for name in names:
+            (self.programs / name).unlink()
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.programs / "bash", self.project / "bootstrap.sh"],
+            env={"PATH": str(self.programs)},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=30,
+            check=False,
+        )
+
+    def calls(self, start: str) -> list[str]:
+        return [call for call in self._calls.read_text().splitlines() if call.startswith(start)]
+
+    @property
+    def ready(self) -> bool:
+        return (self.project / ".venv/ready").exists()
+
+    @property
+    def unfinished(self) -> bool:
+        return (self.project / ".venv/unfinished").exists()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def _refused(machine: Machine, message: str) -> None:
+    result = machine.run()
+    assert result.returncode == 1
+    assert result.stderr == f"bootstrap: {message}\n"
+    assert not (machine.project / ".venv").exists()
+
+
+def test_nothing_missing(machine: Machine) -> None:
+    result = machine.run()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert machine.ready
+    assert not machine.unfinished
+
+
+def test_missing_packages_without_root(machine: Machine) -> None:
+    machine.remove("iverilog", "g++")
+    _refused(machine, "system packages are missing; run: sudo apt-get install iverilog g++")
+
+
+def test_missing_packages_where_sudo_asks_for_a_password(machine: Machine) -> None:
+    machine.remove("ccache")
+    machine.put("apt-get")
+    machine.put("sudo", "echo 'sudo: a password is required' >&2; exit 1")
+    _refused(machine, "system packages are missing; run: sudo apt-get install ccache")
+    assert not machine.calls("apt-get")
+
+
+def test_missing_packages_as_root_without_apt(machine: Machine) -> None:
+    machine.put("id", "echo 0")
+    machine.remove("make")
+    _refused(machine, "system packages are missing; run: apt-get install make")
+
+
+def test_perl_without_its_modules_and_python_without_its_library(machine: Machine) -> None:
+    machine.put("perl", "exit 2")
+    machine.put_python(no_library=1)
+    _refused(machine, "system packages are missing; run: sudo apt-get install perl libpython3.11")
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_only_missing_packages_are_installed(machine: Machine, user: int) -> None:
+    machine.put("id", f"echo {user}")
+    machine.put("apt-get")
+    if user:
+        machine.put("sudo", SUDO)
+    machine.remove("iverilog", "ccache")
+    assert machine.run().returncode == 0
+    update, install = machine.calls("apt-get")
+    assert update.startswith("apt-get update")
+    assert install.startswith("apt-get install ")
+    assert install.endswith(" iverilog ccache")
+    assert machine.ready
+
+
+def test_failing_apt(machine: Machine) -> None:
+    machine.put("id", "echo 0")
+    machine.put("apt-get", "exit 100")
+    machine.remove("perl")
+    _refused(machine, "system packages are missing; run: apt-get install perl")
+
+
+def test_old_python(machine: Machine) -> None:
+    machine.put_python(old=1)
+    _refused(machine, "Python 3.11 or later is needed; python3 is: Python 3.9.2")
+
+
+def test_no_python(machine: Machine) -> None:
+    machine.remove("python3")
+    _refused(machine, "Python 3.11 or later is needed; python3 is: missing")
+
+
+def test_old_python_beside_a_new_one(machine: Machine) -> None:
+    (machine.programs / "python3").rename(machine.programs / "python3.11")
+    machine.put_python(old=1)
+    assert machine.run().returncode == 0
+    assert machine.ready
+
+
+def test_failing_pip_leaves_no_stamp_and_the_next_run_starts_afresh(machine: Machine) -> None:
+    machine.put_python(pip=1)
+    assert machine.run().returncode != 0
+    assert machine.unfinished
+    assert not machine.ready
+    machine.put_python()
+    assert machine.run().returncode == 0
+    assert machine.ready
+    assert len(machine.calls("python3 -m venv --clear")) == 2
+
+
+def test_environment_is_kept(machine: Machine) -> None:
+    for _ in range(2):
+        assert machine.run().returncode == 0
+    assert machine.ready
+    assert len(machine.calls("python3 -m venv --clear")) == 1
+
+
+def test_environment_without_python_is_made_anew(machine: Machine) -> None:
+    machine.run()
+    (machine.project / ".venv/bin/python").unlink()
+    assert machine.run().returncode == 0
+    assert machine.ready
+    assert len(machine.calls("python3 -m venv --clear")) == 2
