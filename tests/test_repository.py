@@ -41,6 +41,10 @@ def _sources(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
+def _relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
 def _module(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -128,14 +132,14 @@ def _lines(document: Path, start: str) -> Iterator[list[str]]:
                 yield command.split()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_relative)
 def test_make_commands_in_documents_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for _, target, *_ in _lines(document, "make"):
         assert target in targets
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_relative)
 def test_python_commands_in_documents_exist(document: Path) -> None:
     for words in _lines(document, "python -m"):
         known_starts = [count for count in range(3, len(words) + 1) if tuple(words[:count]) in COMMANDS]
@@ -193,7 +197,7 @@ def test_changelog_and_project_name_one_version() -> None:
     assert newest[1] == project["version"]
 
 
-@pytest.mark.parametrize("path", [*_sources(*PACKAGES, "tests", "docs"), *TEXTS], ids=str)
+@pytest.mark.parametrize("path", [*_sources(*PACKAGES, "tests", "docs"), *TEXTS], ids=_relative)
 def test_no_suppressions_and_no_notes_to_self(path: Path) -> None:
     found = re.findall("|".join(rf"\b{marker}\b" for marker in MARKERS), path.read_text(), re.IGNORECASE)
     assert not found
