@@ -170,7 +170,12 @@ def test_every_make_target_is_explained() -> None:
 
 def test_make_refuses_an_unknown_simulator() -> None:
     result = subprocess.run(
-        ["make", "sim", "SIM=modelsim"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        ["make", "--no-print-directory", "sim", "SIM=modelsim"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert result.returncode == 2
     assert result.stdout == ""
