@@ -13,8 +13,8 @@ from .block import Block, Circuit
 from .identifiers import check_identifier, plain
 from .version import version
 
-# Full `proc` turns processes into assignments, which every simulator evaluates at time 0 (an `always @*` block
-# waits for a first change), and lets `opt_clean` drop the many aliases.
+# Full `proc` turns processes into assignments, which every simulator evaluates at time 0 (an `always @*`
+# block waits for a first change), and lets `opt_clean` drop the many aliases.
 SCRIPT = """
 {flatten}
 proc -norom
@@ -122,18 +122,15 @@ def design(circuit: Circuit, *, name: str, head: Mapping[str, Any]) -> Design:
 
 def _comment(name: str, head: Mapping[str, Any], ports: list[Port]) -> str:
     values = {key: value for key, value in head.get("parameters", {}).items() if value is not None}
+    signed = ", ".join(port.name for port in ports if port.signed)
+    vectors = [(port.name, port.width // port.lanes) for port in ports if port.lanes]
     lines = [
         f"{head.get('block', name)}, generator version {head.get('version', version())}",
         *(f"  {key} = {value}" for key, value in values.items()),
-        "Ports that hold two's complement integers: "
-        + (", ".join(port.name for port in ports if port.signed) or "none"),
-        *(
-            f"Port {port.name}: element i is {port.name}[{port.width // port.lanes}*i +: {port.width // port.lanes}]"
-            for port in ports
-            if port.lanes
-        ),
+        *([f"Two's complement: {signed}"] if signed else []),
+        *(f"Element i of {port}: {port}[{width}*i +: {width}]" for port, width in vectors),
     ]
-    return "".join(f"// {line}".rstrip() + "\n" for line in lines) + "\n"
+    return "".join(f"// {line}\n" for line in lines) + "\n"
 
 
 def convert(circuit: Circuit, *, name: str) -> tuple[str, list[Port]]:
@@ -180,7 +177,7 @@ def _ports(circuit: Circuit) -> tuple[list[Port], dict[str, Any]]:
 
 
 def _in_order(text: str, name: str, ports: list[Port]) -> tuple[str, list[Port]]:
-    """The top module's port list in the order of `ports`, behind the clock and reset that it turned out to need."""
+    """The top module's port list in the order of `ports`, behind the clock and reset if it needs them."""
     found = re.search(rf"^module {name}\((.*)\);$", text, re.MULTILINE)
     if not found:
         raise AssertionError(f"module {name} missing from Yosys' output")
