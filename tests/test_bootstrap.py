@@ -15,6 +15,7 @@ case "$*" in
     *"print("*) echo 3.11 ;;
     --version) echo Python 3.9.2 ;;
     *ctypes*) exit {no_library} ;;
+    *ensurepip*) exit {no_venv} ;;
     *"-m venv"*) mkdir -p .venv/bin && rm -f .venv/unfinished && cp "$0" .venv/bin/python ;;
     *--group*) exit {pip} ;;
 esac
@@ -47,8 +48,10 @@ class Machine:
         program.write_text(f'#!/bin/sh\necho "{name} $*" >> {self._calls}\n{body}\n')
         program.chmod(0o755)
 
-    def put_python(self, *, old: int = 0, no_library: int = 0, pip: int = 0) -> None:
-        self.put("python3", PYTHON.format(old=old, no_library=no_library, pip=pip))
+    def put_python(self, **failures: int) -> None:
+        """A Python that fails at what is named (old, no_library, no_venv, pip) with that exit status."""
+        statuses = {"old": 0, "no_library": 0, "no_venv": 0, "pip": 0} | failures
+        self.put("python3", PYTHON.format(**statuses))
 
     def remove(self, *names: str) -> None:
         for name in names:
@@ -115,10 +118,13 @@ def test_missing_packages_as_root_without_apt(machine: Machine) -> None:
     _refused(machine, "system packages are missing; run: apt-get install make")
 
 
-def test_perl_without_its_modules_and_python_without_its_library(machine: Machine) -> None:
+def test_perl_and_python_without_what_debian_packs_apart(machine: Machine) -> None:
     machine.put("perl", "exit 2")
-    machine.put_python(no_library=1)
-    _refused(machine, "system packages are missing; run: sudo apt-get install perl libpython3.11")
+    machine.put_python(no_library=1, no_venv=1)
+    _refused(
+        machine,
+        "system packages are missing; run: sudo apt-get install perl python3.11-venv libpython3.11",
+    )
 
 
 @pytest.mark.parametrize("user", [0, 1000])
@@ -169,6 +175,14 @@ def test_failing_pip_leaves_no_stamp_and_the_next_run_starts_afresh(machine: Mac
     assert machine.run().returncode == 0
     assert machine.ready
     assert len(machine.calls("python3 -m venv --clear")) == 2
+
+
+def test_failing_update_takes_the_stamp_away(machine: Machine) -> None:
+    assert machine.run().returncode == 0
+    machine.put_python(pip=1)
+    shutil.copy(machine.programs / "python3", machine.project / ".venv/bin/python")
+    assert machine.run().returncode != 0
+    assert not machine.ready
 
 
 def test_environment_is_kept(machine: Machine) -> None:
