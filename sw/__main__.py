@@ -1,0 +1,40 @@
+"""Command line of the software side: ``python -m sw --help``."""
+
+from importlib import import_module
+
+import click
+
+from hdl.console import Tool
+
+# Each command is the object of its name in the module of its name.
+COMMANDS = ("train", "export")
+
+
+class Commands(Tool):
+    """Imports a command's module when it is asked for."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"sw.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(
+    cls=Commands,
+    epilog="""\b
+    Examples:
+      python -m sw train --progressive --bits 4/4 -o build/net.pt
+      python -m sw export build/net.pt -o build/net.safetensors
+    """,
+)
+def main() -> None:
+    """Train quantized networks and prepare them for the hardware."""
+
+
+if __name__ == "__main__":
+    main(prog_name="sw")

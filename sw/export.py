@@ -1,0 +1,62 @@
+"""Export: from a checkpoint to exact integers, or to the interchange file that the packer reads."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hdl.console import RefusedError
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .models import Network
+    from .network import IntegerNetwork
+
+
+def integer_network(source: "Checkpoint | Network") -> "IntegerNetwork":
+    """The integer network of a quantized model: the very contents of its interchange file.
+
+    Raises
+    ------
+    RefusedError
+        If the model is a float one, or its constants do not fit the hardware's widths.
+    """
+    from .folding import interchange
+    from .interchange import integers
+    from .models import Network
+
+    model = source if isinstance(source, Network) else source.network()
+    return integers(interchange(model))
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      python -m sw export build/net.pt -o build/net.safetensors
+    """
+)
+@click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write.",
+)
+def export(checkpoint: Path, output: Path) -> None:
+    """Write a trained CHECKPOINT as an interchange file (safetensors): weights on their grids, scales,
+    requantization constants and the layer graph.
+    """
+    from .checkpoint import load
+    from .folding import interchange
+    from .interchange import integers, save
+
+    try:
+        content = interchange(load(checkpoint).network())
+        network = integers(content)
+    except RefusedError as error:
+        text = str(error)
+        raise RefusedError(text if text.startswith(str(checkpoint)) else f"{checkpoint}: {text}") from error
+    save(content, output)
+    weights = sum(layer.weights.size for layer in network.layers)
+    click.echo(f"{output}: {len(network.layers)} layers, {weights} weights")

@@ -1,0 +1,127 @@
+"""From a trained torch model to the interchange contents: quantized weights, folded normalization."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hdl.console import RefusedError
+from hdl.formats import Format
+
+from .interchange import KIND, VERSION, Header, Interchange, Tensors
+from .models import IMAGE_FORMAT, IMAGE_SCALE, Network, QuantizedConv2d, QuantizedLinear
+from .quantizers import Quantizer
+from .requantize import Requantization, fraction_of, requantization
+
+
+class Activations(NamedTuple):
+    """What flows between two layers: a format and the real value of one of its levels."""
+
+    format: Format
+    scale: float
+
+
+@torch.no_grad()
+def interchange(model: Network) -> Interchange:
+    """The interchange contents of a quantized model, as it computes in evaluation mode.
+
+    Raises
+    ------
+    RefusedError
+        If the model is a float one, or a channel's constants do not fit the hardware's widths.
+    """
+    if not model.precision.quantized:
+        raise RefusedError("model must be quantized, not float (train with --scheme apot, pot or uniform)")
+    entries: list[Header] = []
+    tensors: Tensors = {}
+    flow, shape = Activations(IMAGE_FORMAT, IMAGE_SCALE), model.input_shape
+    for index, block in enumerate(model.chain()):
+        name = f"blocks.{index}"
+        after = activations(block.activation)
+        tensors |= _weight_tensors(name, block.convolution, block.convolution.weight)
+        fraction = fraction_of(after.format)
+        unit = flow.scale * float(tensors[f"{name}.scale"])
+        numbers = _folded(block.norm, unit=unit, target=after.scale / 2**fraction, name=name)
+        tensors |= {f"{name}.{part}": values for part, values in numbers._asdict().items()}
+        entries.append(_entry(name, block.convolution, flow, after, fraction))
+        shape = _map_shape(block.convolution, shape)
+        flow = after
+    classifier, name = model.classifier, "classifier"
+    kernel = classifier.weight.reshape(-1, *shape)
+    tensors |= _weight_tensors(name, classifier, kernel)
+    logit_scale = flow.scale * float(tensors[f"{name}.scale"])
+    bias = np.rint(_float64(classifier.bias) / logit_scale).astype(np.int64)
+    plain = Requantization(np.ones_like(bias), bias, np.zeros_like(bias))
+    tensors |= {f"{name}.{part}": values for part, values in plain._asdict().items()}
+    entries.append(_entry(name, classifier, flow, None, 0))
+    header = {
+        "kind": KIND,
+        "version": VERSION,
+        "input_shape": list(model.input_shape),
+        "logit_scale": logit_scale,
+        "layers": entries,
+    }
+    return Interchange(header=header, tensors=tensors)
+
+
+def activations(quantizer: nn.Module) -> Activations:
+    """Format and scale of what an activation quantizer puts out."""
+    assert isinstance(quantizer, Quantizer)
+    # The scale is learned, whatever the values.
+    return Activations(quantizer.format, float(quantizer.scale(torch.zeros(()))))
+
+
+def _weight_tensors(name: str, layer: QuantizedConv2d | QuantizedLinear, shaped: Tensor) -> Tensors:
+    """The fake-quantized weights in the kernel's shape, and their scale."""
+    quantizer = layer.quantizer
+    assert quantizer is not None
+    weight = quantizer(layer.weight).reshape(shaped.shape)
+    return {
+        f"{name}.weight": np.ascontiguousarray(weight.float().numpy()),
+        f"{name}.scale": quantizer.scale(layer.weight).float().numpy().copy(),
+    }
+
+
+def _folded(norm: nn.BatchNorm2d, *, unit: float, target: float, name: str) -> Requantization:
+    """Batch normalization of accumulators that count `unit`, as integers that count `target`."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = _float64(norm.weight) / np.sqrt(_float64(norm.running_var) + norm.eps)
+    offset = _float64(norm.bias) - _float64(norm.running_mean) * gain
+    return requantization(gain * unit / target, offset / target, name=name)
+
+
+def _entry(
+    name: str,
+    layer: QuantizedConv2d | QuantizedLinear,
+    before: Activations,
+    after: Activations | None,
+    fraction: int,
+) -> Header:
+    assert layer.quantizer is not None
+    stride, padding = (
+        (layer.stride[0], int(layer.padding[0])) if isinstance(layer, QuantizedConv2d) else (1, 0)
+    )
+    return {
+        "name": name,
+        "weight_format": layer.quantizer.format.name,
+        "input_format": before.format.name,
+        "input_scale": before.scale,
+        "output_format": after.format.name if after else None,
+        "stride": stride,
+        "padding": padding,
+        "fraction": fraction,
+    }
+
+
+def _map_shape(convolution: nn.Conv2d, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    _, height, width = shape
+    kernel, stride, padding = convolution.kernel_size[0], convolution.stride[0], int(convolution.padding[0])
+    height, width = ((size + 2 * padding - kernel) // stride + 1 for size in (height, width))
+    return convolution.out_channels, height, width
+
+
+def _float64(values: Tensor) -> NDArray[np.float64]:
+    return values.detach().double().numpy()

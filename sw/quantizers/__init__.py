@@ -1,0 +1,17 @@
+"""Quantizers as torch modules, one scheme a file, over the formats of `hdl.formats`."""
+
+from .absmax import AbsMaxWeight
+from .base import Quantizer
+from .normalize import normalized
+from .projection import Projection, projection
+from .rcf import RCFActivation, RCFWeight
+
+__all__ = [
+    "AbsMaxWeight",
+    "Projection",
+    "Quantizer",
+    "RCFActivation",
+    "RCFWeight",
+    "normalized",
+    "projection",
+]

@@ -1,0 +1,45 @@
+"""Eight-bit (or any) uniform weights scaled by their largest magnitude: first and last layers."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdl.formats import Uniform
+
+from .base import SMALLEST_SCALE, Quantizer
+from .projection import Projection
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor, scale: Tensor, projection: Projection) -> Tensor:
+        return projection(values, scale)
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0], None, None
+
+
+class AbsMaxWeight(Quantizer):
+    """Symmetric uniform weights, ``scale = max|w| / max_level``, straight-through gradient.
+
+    With 8 bits the levels are -127 … 127.  Nothing is learned and nothing is clipped.  The authors'
+    code scales by the signed maximum instead, which lets levels pass -127; that grid is not used.
+
+    Parameters
+    ----------
+    bits
+        Width of a weight, 2 to 16.
+    """
+
+    def __init__(self, *, bits: int = 8) -> None:
+        super().__init__(Uniform(bits=bits))
+
+    @torch.no_grad()
+    def scale(self, values: Tensor) -> Tensor:
+        largest = torch.linalg.vector_norm(values, float("inf"))
+        return (largest / self.format.max_level).clamp_min_(SMALLEST_SCALE)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return _StraightThrough.apply(values, self.scale(values), self.projection)

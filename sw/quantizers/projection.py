@@ -1,0 +1,95 @@
+"""Nearest level of a format, for whole tensors: the forward half of every quantizer."""
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+
+import torch
+from torch import Tensor, nn
+
+from hdl.formats import Format
+
+LOOKUP_LIMIT = 1 << 12
+
+
+class Projection(nn.Module, ABC):
+    """Maps each value to the nearest level of a format; halfway between two, to the lower.
+
+    Values are clipped to the format's largest level, and to its negative (or 0 if unsigned), before.
+    Exact: the level is the one that ``torch.bucketize(value / scale, boundaries)`` finds in the same
+    floating-point type.
+
+    Parameters
+    ----------
+    fmt
+        The format.  Its largest magnitude must be exact in the tensors' type.
+    """
+
+    def __init__(self, fmt: Format) -> None:
+        super().__init__()
+        self.low, self.high = (-fmt.max_level if fmt.signed else 0), fmt.max_level
+
+    @abstractmethod
+    def levels(self, values: Tensor, scale: Tensor) -> Tensor:
+        """The levels nearest to ``values / scale``, in the type of `values`."""
+
+    def forward(self, values: Tensor, scale: Tensor) -> Tensor:
+        """The levels times `scale`: the same product, rounded once, for every implementation."""
+        return self.levels(values, scale).mul_(scale)
+
+
+class Rounding(Projection):
+    """Levels that are consecutive integers: rounding, with halves going down."""
+
+    def levels(self, values: Tensor, scale: Tensor) -> Tensor:
+        return (values / scale).clamp_(self.low, self.high).sub_(0.5).ceil_()
+
+
+class Lookup(Projection):
+    """Any levels: boundaries are half-integers, so the value doubled and rounded up finds the level."""
+
+    table: Tensor
+
+    def __init__(self, fmt: Format) -> None:
+        super().__init__(fmt)
+        half_levels = range(2 * self.low, 2 * self.high + 1)
+        table = [fmt.grid[bisect_left(fmt.boundaries, half)] for half in half_levels]
+        self.register_buffer("table", torch.tensor(table, dtype=torch.float32), persistent=False)
+
+    def _lookup(self, table: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+        halves = (values / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
+        index = halves.sub_(2 * self.low).int() if self.low else halves.int()
+        # One row a thread: gathering along rows is the only indexing that torch runs in parallel.
+        rows = index.reshape(len(index) if index.ndim else 1, -1)
+        return table.to(values.dtype).expand(len(rows), -1).gather(1, rows).view(values.shape)
+
+    def levels(self, values: Tensor, scale: Tensor) -> Tensor:
+        return self._lookup(self.table, values, scale)
+
+    def forward(self, values: Tensor, scale: Tensor) -> Tensor:
+        return self._lookup(self.table.to(values.dtype) * scale, values, scale)
+
+
+class Search(Projection):
+    """Any levels, however large: a binary search among the boundaries."""
+
+    grid: Tensor
+    boundaries: Tensor
+
+    def __init__(self, fmt: Format) -> None:
+        super().__init__(fmt)
+        grid = torch.tensor(fmt.grid, dtype=torch.float64)
+        boundaries = torch.tensor(fmt.boundaries, dtype=torch.float64) / 2
+        self.register_buffer("grid", grid, persistent=False)
+        self.register_buffer("boundaries", boundaries, persistent=False)
+
+    def levels(self, values: Tensor, scale: Tensor) -> Tensor:
+        clipped = (values / scale).clamp_(self.low, self.high)
+        return self.grid.to(values.dtype)[torch.bucketize(clipped, self.boundaries.to(values.dtype))]
+
+
+def projection(fmt: Format) -> Projection:
+    """The fastest projection for a format's grid."""
+    grid = fmt.grid
+    if grid == tuple(range(grid[0], grid[-1] + 1)):
+        return Rounding(fmt)
+    return Lookup(fmt) if fmt.max_level <= LOOKUP_LIMIT else Search(fmt)

@@ -1,0 +1,176 @@
+"""The `train` command: options, progress bar, and what an interruption leaves behind."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hdl.console import RefusedError
+
+from .precision import SCHEMES
+from .recipe import DATASETS, MODELS, Recipe
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .training import Trainer
+
+
+class Bits(click.ParamType):
+    """``W/A``: bits of a weight and bits of an activation."""
+
+    name = "W/A"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, int]:
+        try:
+            weight, activation = map(int, str(value).split("/"))
+        except ValueError:
+            self.fail(f"must be two integers W/A like 4/4, not {value!r}", parameter, context)
+        return weight, activation
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      python -m sw train --progressive --bits 4/4 -o build/net.pt
+      python -m sw train --scheme float -o build/float.pt
+      python -m sw train --scheme apot --bits 3/3 --init build/float.pt -o build/apot3.pt
+      python -m sw train --dataset mnist --data-dir data/mnist --epochs 5 -o build/mnist.pt
+      python -m sw train --progressive --bits 4/4 -o build/net.pt --resume
+    """
+)
+@click.option(
+    "--dataset",
+    type=click.Choice(DATASETS),
+    default="digits",
+    show_default=True,
+    help="digits is scikit-learn's and needs no files.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Folder of the IDX files of mnist or fashion_mnist, .gz or plain.",
+)
+@click.option(
+    "--model", type=click.Choice(MODELS), default="small_cnn", show_default=True, help="The network."
+)
+@click.option(
+    "--scheme",
+    type=click.Choice(SCHEMES),
+    default="apot",
+    show_default=True,
+    help="Number format of the inner layers.",
+)
+@click.option(
+    "--bits", type=Bits(), default="4/4", show_default=True, help="Bits of a weight / of an activation."
+)
+@click.option("--progressive", is_flag=True, help="Float first, then 5 bits, 4 bits, … down to --bits.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), default=12, show_default=True, help="Epochs of each stage."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=2), default=64, show_default=True, help="Images a step."
+)
+@click.option(
+    "--lr", type=float, default=0.1, show_default=True, help="Learning rate; falls to 0 along a cosine."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of weights and order."
+)
+@click.option(
+    "--init",
+    "initial",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Start from this checkpoint's weights (float or more bits).",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with the checkpoint at -o, written with the same options."
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Checkpoint to write after every epoch; a .csv log lies beside it.",
+)
+def train(
+    output: Path, initial: Path | None, resume: bool, data_dir: Path, bits: tuple[int, int], **options: Any
+) -> None:
+    """Train a network, in float or quantized."""
+    from .checkpoint import load as load_checkpoint
+    from .data import load as load_data
+    from .training import log_path
+    from .training import train as run
+
+    try:
+        recipe = Recipe(weight_bits=bits[0], activation_bits=bits[1], **options)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error), click.get_current_context()) from error
+    resumed = _resumed(output, recipe) if resume else None
+    start = (str(initial), load_checkpoint(initial)) if initial else None
+    dataset = load_data(recipe.dataset, folder=data_dir)
+    with _Bar(recipe, resumed) as bar:
+        try:
+            done = run(recipe, dataset, output, initial=start, resumed=resumed, report=bar)
+        except KeyboardInterrupt:
+            kept = (
+                f"{output} keeps epoch {bar.saved}; go on with --resume"
+                if bar.saved
+                else "nothing was written"
+            )
+            click.echo(f"sw train: {kept}", err=True)
+            raise
+    click.echo(f"{output}: test accuracy {done.history[-1]['test_accuracy']:.2%}; log in {log_path(output)}")
+
+
+def _resumed(output: Path, recipe: Recipe) -> "Checkpoint":
+    """The checkpoint to go on from, if it was written with the same options."""
+    from .checkpoint import load
+
+    checkpoint = load(output)
+    different = checkpoint.recipe.differences(recipe)
+    if different:
+        wanted = ", ".join(f"{name} {getattr(checkpoint.recipe, name)!r}" for name in different)
+        raise RefusedError(f"{output}: --resume needs the options it was written with: {wanted}")
+    return checkpoint
+
+
+class _Bar:
+    """A progress bar over all stages' steps, and a line for each epoch."""
+
+    def __init__(self, recipe: Recipe, resumed: "Checkpoint | None") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.total = len(recipe.stages) * recipe.epochs
+        self.saved = f"{resumed.epoch} of {resumed.recipe.stages[resumed.stage]}" if resumed else ""
+        done = len(resumed.history) if resumed else 0
+        self.task = self.progress.add_task("starting", total=self.total, completed=done, note="")
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, trainer: "Trainer", loss: float, row: dict[str, Any] | None) -> None:
+        if row is None:
+            self.progress.advance(self.task, 1 / trainer.steps)
+            self.progress.update(self.task, description=str(trainer.precision), note=f"loss {loss:.4f}")
+            return
+        self.saved = f"{row['epoch']} of {row['stage']}"
+        self.progress.console.print(
+            f"{row['stage']:>12}  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  "
+            f"train {row['train_accuracy']:.2%}  test {row['test_accuracy']:.2%}"
+        )

@@ -1,0 +1,181 @@
+"""The training loop: stages of falling precision, a checkpoint each epoch, resumable bit for bit."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdl.console import RefusedError
+from hdl.files import write_text
+
+from .checkpoint import Checkpoint, initialize, save
+from .data import CLASSES, Dataset
+from .models import Network, build, predictions
+from .recipe import Recipe
+
+MOMENTUM = 0.9
+WEIGHT_DECAY = 1e-4
+
+# Called with the trainer and the epoch's mean loss after each step, and with the log's row after each epoch.
+Report = Callable[["Trainer", float, dict[str, Any] | None], None]
+
+
+def accuracy(model: Network, images: Tensor, labels: Tensor) -> float:
+    """Share of images classified correctly, 0 … 1."""
+    return (predictions(model, images) == labels).double().mean().item()
+
+
+def log_path(checkpoint: Path) -> Path:
+    """The log beside a checkpoint: one line an epoch, comma-separated."""
+    return checkpoint.with_suffix(".csv")
+
+
+class Trainer:
+    """Trains one stage of a recipe on a data set.
+
+    Parameters
+    ----------
+    recipe, dataset
+        What to train and on what.
+    stage
+        Index into ``recipe.stages``.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, *, stage: int) -> None:
+        self.recipe, self.dataset, self.stage = recipe, dataset, stage
+        self.precision = recipe.stages[stage]
+        self.epoch = 0
+        torch.manual_seed(recipe.seed)
+        self.model = build(
+            recipe.model, input_shape=dataset.input_shape, classes=CLASSES, precision=self.precision
+        )
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=recipe.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        self.steps = len(dataset.train_images) // recipe.batch_size
+        if self.steps == 0:
+            raise RefusedError(
+                f"--batch-size must be at most the {len(dataset.train_images)} training images, "
+                f"not {recipe.batch_size}"
+            )
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, T_max=self.steps * recipe.epochs
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on where a checkpoint of the same stage was written."""
+        self.model.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.scheduler.load_state_dict(checkpoint.scheduler)
+        torch.set_rng_state(checkpoint.rng)
+        self.epoch = checkpoint.epoch
+
+    def checkpoint(self, history: list[dict[str, Any]]) -> Checkpoint:
+        """The state after the epochs done so far."""
+        return Checkpoint(
+            recipe=self.recipe,
+            input_shape=self.dataset.input_shape,
+            stage=self.stage,
+            epoch=self.epoch,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scheduler=self.scheduler.state_dict(),
+            rng=torch.get_rng_state(),
+            history=history,
+        )
+
+    def run_epoch(self, report: Report) -> dict[str, Any]:
+        """One pass over the training images in an order given by seed, stage and epoch; the log's row."""
+        self.model.train()
+        total = 0.0
+        for step, (images, labels) in enumerate(self._batches(), start=1):
+            self.optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(self.model(images), labels)
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+            total += loss.item()
+            if not total < float("inf"):
+                raise RefusedError(
+                    f"loss became {loss.item()} in epoch {self.epoch + 1} at {self.precision}: "
+                    f"--lr must be less than {self.recipe.lr}"
+                )
+            report(self, total / step, None)
+        self.epoch += 1
+        data = self.dataset
+        return {
+            "stage": str(self.precision),
+            "epoch": self.epoch,
+            "loss": round(total / self.steps, 6),
+            "train_accuracy": round(accuracy(self.model, data.train_images, data.train_labels), 6),
+            "test_accuracy": round(accuracy(self.model, data.test_images, data.test_labels), 6),
+        }
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(
+            (self.recipe.seed * 101 + self.stage) * 100_003 + self.epoch
+        )
+        images, labels = self.dataset.train_images, self.dataset.train_labels
+        order = torch.randperm(len(images), generator=generator)
+        size = self.recipe.batch_size
+        for step in range(self.steps):
+            picked = order[step * size : (step + 1) * size]
+            yield images[picked], labels[picked]
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    out: Path,
+    *,
+    initial: tuple[str, Checkpoint] | None = None,
+    resumed: Checkpoint | None = None,
+    report: Report = lambda *_: None,
+) -> Checkpoint:
+    """Train all stages, writing `out` and its log after every epoch.
+
+    Parameters
+    ----------
+    initial
+        Name and contents of a checkpoint to copy the first stage's weights from.
+    resumed
+        A checkpoint of the same recipe to go on from.
+    report
+        Called after every step and every epoch; see `Report`.
+
+    Raises
+    ------
+    RefusedError
+        If the loss is not finite any more (`out` keeps the last good epoch), or `initial` does not fit.
+    """
+    history = list(resumed.history) if resumed else []
+    last = resumed
+    for stage in range(resumed.stage if resumed else 0, len(recipe.stages)):
+        trainer = Trainer(recipe, dataset, stage=stage)
+        if last is not None and last.stage == stage:
+            trainer.restore(last)
+        elif last is not None:
+            initialize(trainer.model, last, name=str(out))
+        elif initial is not None:
+            initialize(trainer.model, initial[1], name=initial[0])
+        while trainer.epoch < recipe.epochs:
+            row = trainer.run_epoch(report)
+            history.append(row)
+            last = trainer.checkpoint(history)
+            save(last, out)
+            write_text(log_path(out), _table(history))
+            report(trainer, row["loss"], row)
+    assert last is not None
+    return last
+
+
+def _table(history: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
