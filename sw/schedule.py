@@ -1,0 +1,45 @@
+"""The engine's exact schedule: cycles and multiply-accumulates of each layer, before anything runs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from hdl.layouts import LAYER, STREAM_WIDTH
+from hdl.parameters import AcceleratorParameters
+
+COMMAND_CYCLES = LAYER.size // STREAM_WIDTH + 2
+"""Fetching and checking one layer command, or the final HALT."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSchedule:
+    """What one layer costs.
+
+    Members
+    -------
+    name : str
+    passes : int
+    cycles : int
+        From fetching the command until the last output can be read.
+    macs : int
+        Multiply-accumulates of the layer itself, each weight and activation counted once however many
+        digits it has.
+    """
+
+    name: str
+    passes: int
+    cycles: int
+    macs: int
+
+    def as_dict(self) -> dict[str, int | str]:
+        return asdict(self)
+
+
+def layer_cycles(*, parameters: AcceleratorParameters, pixels: int, tiles: int, steps: Sequence[int]) -> int:
+    """Cycles of a layer whose passes have so many steps per pixel and tile."""
+    walk = tiles * pixels * sum(max(count, parameters.groups) for count in steps)
+    return COMMAND_CYCLES + len(steps) + walk + parameters.drain
+
+
+def program_cycles(layers: Sequence[LayerSchedule]) -> int:
+    """Cycles of a whole run."""
+    return sum(layer.cycles for layer in layers) + COMMAND_CYCLES

@@ -1,0 +1,95 @@
+"""Weights and channel parameters in the order in which the array consumes them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdl.console import RefusedError
+from hdl.layouts import CHANNEL, STREAM_WIDTH
+from hdl.parameters import BIAS_WIDTH, AcceleratorParameters
+
+from .bits import Words, code_words, slice_words, struct_bits
+from .digits import Digits
+from .network import IntegerLayer, Integers
+
+
+def weight_words(
+    weights: Integers, *, digits: Digits, copies: int, parameters: AcceleratorParameters
+) -> tuple[Words, list[Integers]]:
+    """Code words of a layer, and what the rows add too much in the passes of each digit.
+
+    Parameters
+    ----------
+    weights
+        Levels, shape (out, in, kernel height, kernel width).
+    digits
+        How each level splits; one pass per digit.
+    copies
+        How often all digits' passes are repeated, once per digit of the activations.
+
+    Returns
+    -------
+    words
+        One row of 32-bit slices per word, in the order tile, pass, kernel row, kernel column, word.
+    folds
+        For each digit an array (tiles, rows), see `AcceleratorParameters.fold`.
+    """
+    p = parameters
+    outputs, inputs, height, width = weights.shape
+    tiles, words = -(-outputs // p.rows), -(-inputs // p.lanes)
+    low, high = min(digits.digits), max(digits.digits)
+    index = np.full((tiles * p.rows, words * p.lanes, height, width), -low, dtype=np.int32)
+    index[:outputs, :inputs] += weights.astype(np.int32)
+    split = index.reshape(tiles, p.rows, words, p.lanes, height, width)
+    ordered = np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
+
+    turns, folds = [], []
+    for digit in range(len(digits.places)):
+        levels = [
+            digits.digits.get(value, (0,) * len(digits.places))[digit] for value in range(low, high + 1)
+        ]
+        codes = np.array([p.format.codes[level] for level in levels], dtype=np.uint8)
+        excess = np.array([p.fold(level) for level in levels], dtype=np.int64)
+        turns.append(codes[ordered])
+        folds.append(_row_sums(excess, turns[-1], ordered))
+    stacked = np.stack(turns * copies, axis=1)
+    flat = stacked.reshape(-1, p.rows * p.lanes)
+    return code_words(flat, width=p.format.code_width), folds
+
+
+def _row_sums(
+    excess: NDArray[np.int64], codes: NDArray[np.uint8], ordered: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Sum over all but tiles and rows; formats that do not fold need no look-up."""
+    if not excess.any():
+        return np.zeros((codes.shape[0], codes.shape[4]), dtype=np.int64)
+    return excess[ordered].sum(axis=(1, 2, 3, 5))
+
+
+def channel_words(
+    layer: IntegerLayer, *, folds: list[Integers], places: list[int], parameters: AcceleratorParameters
+) -> Words:
+    """Requantization words of a layer, in the order tile, pass, group.
+
+    Every pass takes off what its rows added too much; the first one adds the layer's bias.
+
+    Raises
+    ------
+    RefusedError
+        If a bias does not fit in its field.
+    """
+    p = parameters
+    tiles = folds[0].shape[0]
+    shape = (tiles, 1, p.groups, p.requantizers)
+
+    def by_tile(values: Integers) -> Integers:
+        return np.pad(values, (0, tiles * p.rows - len(values))).reshape(shape)
+
+    multiplier, shift = by_tile(layer.multiplier), by_tile(layer.shift)
+    excess = np.stack([folds[i % len(folds)] for i in range(len(places))], axis=1)
+    excess = excess.reshape(tiles, len(places), p.groups, p.requantizers)
+    bias = -(excess << np.array(places)[:, None, None]) * multiplier
+    bias[:, :1] += by_tile(layer.bias)
+    if bias.min() < -(1 << (BIAS_WIDTH - 1)) or bias.max() >= 1 << (BIAS_WIDTH - 1):
+        raise RefusedError(f"layer {layer.name!r}: bias of a pass must fit in {BIAS_WIDTH} bits")
+    bits = struct_bits(CHANNEL, {"multiplier": multiplier, "bias": bias, "shift": shift})
+    return slice_words(bits.reshape(-1, p.requantizers * CHANNEL.size), slice_width=STREAM_WIDTH)
