@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +13,12 @@ BORROWED = ("bash", "sh", "dirname", "env", "flock", "sed", "mkdir", "cp", "mv",
 PRESENT = ("iverilog", "g++", "make", "perl", "ccache")
 PYTHON = """
 case "$*" in
-    *"sys.exit(sys.version_info"*) exit {old} ;;
-    *"print("*) echo 3.11 ;;
-    --version) echo Python 3.9.2 ;;
+    *sys.version_info*) exec {real} -c "import sys; sys.version_info = {version}; ${{2#import sys; }}" ;;
+    --version) echo Python 3.10.2 ;;
     *ctypes*) exit {no_library} ;;
     *ensurepip*) exit {no_venv} ;;
     *"-m venv"*) mkdir -p .venv/bin && rm -f .venv/unfinished && cp "$0" .venv/bin/python ;;
+    "-m pip --version") exit {no_pip} ;;
     *--group*) exit {pip} ;;
 esac
 """
@@ -48,10 +50,10 @@ class Machine:
         program.write_text(f'#!/bin/sh\necho "{name} $*" >> {self._calls}\n{body}\n')
         program.chmod(0o755)
 
-    def put_python(self, **failures: int) -> None:
-        """A Python that fails at what is named (old, no_library, no_venv, pip) with that exit status."""
-        statuses = {"old": 0, "no_library": 0, "no_venv": 0, "pip": 0} | failures
-        self.put("python3", PYTHON.format(**statuses))
+    def put_python(self, *, version: tuple[int, int] = (3, 11), **failures: int) -> None:
+        """A Python that fails at what is named (no_library, no_venv, no_pip, pip) with that exit status."""
+        statuses = {"no_library": 0, "no_venv": 0, "no_pip": 0, "pip": 0} | failures
+        self.put("python3", PYTHON.format(real=sys.executable, version=version, **statuses))
 
     def remove(self, *names: str) -> None:
         for name in names:
@@ -150,8 +152,8 @@ def test_failing_apt(machine: Machine) -> None:
 
 
 def test_old_python(machine: Machine) -> None:
-    machine.put_python(old=1)
-    _refused(machine, "Python 3.11 or later is needed; python3 is: Python 3.9.2")
+    machine.put_python(version=(3, 10))
+    _refused(machine, "Python 3.11 or later is needed; python3 is: Python 3.10.2")
 
 
 def test_no_python(machine: Machine) -> None:
@@ -161,7 +163,7 @@ def test_no_python(machine: Machine) -> None:
 
 def test_old_python_beside_a_new_one(machine: Machine) -> None:
     (machine.programs / "python3").rename(machine.programs / "python3.11")
-    machine.put_python(old=1)
+    machine.put_python(version=(3, 10))
     assert machine.run().returncode == 0
     assert machine.ready
 
@@ -192,9 +194,12 @@ def test_environment_is_kept(machine: Machine) -> None:
     assert len(machine.calls("python3 -m venv --clear")) == 1
 
 
-def test_environment_without_python_is_made_anew(machine: Machine) -> None:
-    machine.run()
-    (machine.project / ".venv/bin/python").unlink()
+@pytest.mark.parametrize("failures", [{"version": (3, 10)}, {"no_pip": 1}], ids=["old Python", "no pip"])
+def test_environment_that_cannot_be_used_is_made_anew(machine: Machine, failures: dict[str, Any]) -> None:
+    assert machine.run().returncode == 0
+    machine.put_python(**failures)
+    (machine.programs / "python3").rename(machine.project / ".venv/bin/python")
+    machine.put_python()
     assert machine.run().returncode == 0
     assert machine.ready
     assert len(machine.calls("python3 -m venv --clear")) == 2
