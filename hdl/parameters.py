@@ -37,12 +37,22 @@ class AcceleratorParameters:
         Bits of a decoded activation level, 1 to 16.
     depth
         The most products a row sums in one pass; decides the accumulators' width.
-    tables, encodings
-        Activation tables and boundary sets held at a time.
+    tables
+        Activation decoding tables held at a time.
+    encodings
+        Sets of encoding boundaries held at a time.
     passes
         The most passes of one layer.
-    activation_words, weight_words, channel_words, program_words, result_words
-        Depths of the memories.
+    activation_words
+        Words of activation memory, each the codes of `lanes` channels of a pixel.
+    weight_words
+        Words of weight memory, each the codes of all rows and lanes.
+    channel_words
+        Words of channel memory, each the requantization of `requantizers` channels.
+    program_words
+        Words of program memory, 32 bits each.
+    result_words
+        Words of result memory, each `requantizers` results.
 
     Raises
     ------
@@ -118,6 +128,12 @@ class AcceleratorParameters:
         accumulator = max(high, -low).bit_length() + 1 if self.folded else signed_width(low, high)
         products = accumulator + MULTIPLIER_WIDTH + (self.passes - 1).bit_length()
         return max(products, BIAS_WIDTH) + 1
+
+    @property
+    def drain(self) -> int:
+        """Cycles from a layer's last step until its last output can be read (see `Engine`)."""
+        adder_levels = (self.lanes - 1).bit_length()
+        return 12 + adder_levels + self.groups + self.code_width
 
     @property
     def build_id(self) -> int:

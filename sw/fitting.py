@@ -1,0 +1,65 @@
+"""Which accelerator a network needs, and reading the description of one that was generated."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from hdl.console import RefusedError
+from hdl.formats import Uniform, named
+from hdl.parameters import AcceleratorParameters, parameters_from
+
+from .network import IntegerNetwork
+
+
+def fitting_parameters(network: IntegerNetwork) -> AcceleratorParameters:
+    """Default parameters, with the formats and widths that the network's layers use.
+
+    The array's weight format is the one most weights have; 8-bit layers then run as digits of it.
+    """
+    weights: Counter[str] = Counter()
+    for layer in network.layers:
+        narrow = not (isinstance(named(layer.weight_format), Uniform) and "b8" in layer.weight_format)
+        weights[layer.weight_format] += layer.weights.size if narrow else 0
+    outputs = [named(layer.output_format) for layer in network.layers if layer.output_format]
+    code_width = max((values.code_width for values in outputs), default=4)
+    activation_width = max(code_width, *(values.level_width for values in outputs), 1)
+    requantizers = min(8, 1 << ((32 // code_width).bit_length() - 1))
+    return AcceleratorParameters(
+        weight_format=weights.most_common(1)[0][0],
+        code_width=code_width,
+        activation_width=activation_width,
+        requantizers=requantizers,
+    )
+
+
+def read_parameters(path: Path) -> AcceleratorParameters:
+    """Parameters of a generated accelerator, from the description beside its Verilog.
+
+    Raises
+    ------
+    RefusedError
+        If the file is not such a description, or of an accelerator that this version does not generate.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parameters = parameters_from(content["parameters"])
+        build_id = content["build_id"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedError(
+            f"{path}: must be the JSON that `python -m gen accelerator` writes beside its Verilog"
+        ) from error
+    if build_id != f"{parameters.build_id:08x}":
+        raise RefusedError(
+            f"{path}: build id must be {parameters.build_id:08x}, not {build_id}; generate it anew"
+        )
+    return parameters
+
+
+def generator_options(parameters: AcceleratorParameters) -> str:
+    """Options of ``python -m gen accelerator`` that differ from its defaults."""
+    defaults = AcceleratorParameters()
+    return " ".join(
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in vars(parameters).items()
+        if value != getattr(defaults, name)
+    )

@@ -1,0 +1,94 @@
+"""Packing: from a checkpoint or an interchange file to the accelerator's memory image."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hdl.console import RefusedError
+
+if TYPE_CHECKING:
+    from .compiler import Compiled
+    from .network import IntegerNetwork
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      python -m sw pack build/net.pt -o build/net.bin
+      python -m sw pack net.safetensors --accelerator build/accelerator.json --hex -o build/net.bin
+    """
+)
+@click.argument("network", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The memory image to write.",
+)
+@click.option(
+    "--accelerator",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="JSON that `python -m gen accelerator` wrote; without it, an accelerator is chosen to fit.",
+)
+@click.option("--hex", "as_hex", is_flag=True, help="Also write each memory as a $readmemh file.")
+def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) -> None:
+    """Pack NETWORK, a checkpoint or an interchange file, into a memory image.
+
+    Weights that are not on their format's grid are refused, never rounded.
+    """
+    from .compiler import compile_network
+    from .fitting import fitting_parameters, generator_options, read_parameters
+    from .image import write_hex, write_image
+
+    if as_hex and output.suffix == ".hex":
+        raise click.UsageError("-o must not end in .hex when --hex writes such files beside it")
+    integers = read_network(network)
+    parameters = read_parameters(accelerator) if accelerator else fitting_parameters(integers)
+    try:
+        compiled = compile_network(integers, parameters)
+    except RefusedError as error:
+        raise RefusedError(f"{network}: {error}") from error
+    write_image(output, compiled)
+    files = [output, *(write_hex(output, compiled) if as_hex else [])]
+    click.echo(f"wrote {', '.join(map(str, files))}")
+    _report(compiled)
+    if accelerator is None:
+        click.echo(f"fits: python -m gen accelerator {generator_options(parameters)}".rstrip())
+
+
+def read_network(path: Path) -> "IntegerNetwork":
+    """The integer network in an interchange file (.safetensors) or a checkpoint (anything else)."""
+    if path.suffix == ".safetensors":
+        from .interchange import load_network
+
+        return load_network(path)
+    from .checkpoint import load
+    from .export import integer_network
+
+    try:
+        return integer_network(load(path))
+    except RefusedError as error:
+        text = str(error)
+        raise RefusedError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _report(compiled: "Compiled") -> None:
+    """What the network takes of the accelerator."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .schedule import program_cycles
+
+    parameters = compiled.parameters
+    peak = parameters.rows * parameters.lanes
+    table = Table("layer", "passes", "MACs", "cycles", "share of peak", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for layer in compiled.schedule:
+        share = f"{layer.macs / (layer.cycles * peak):.1%}"
+        table.add_row(layer.name, str(layer.passes), f"{layer.macs:,}", f"{layer.cycles:,}", share)
+    cycles, macs = program_cycles(compiled.schedule), sum(layer.macs for layer in compiled.schedule)
+    table.add_row("total", "", f"{macs:,}", f"{cycles:,}", f"{macs / (cycles * peak):.1%}")
+    Console().print(table)

@@ -1,0 +1,174 @@
+"""Whole networks on simulated hardware: packets through the harness, answers as arrays."""
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen.verilog import Design, generate
+from hdl.files import write_text
+from hdl.layouts import Status
+from hdl.parameters import AcceleratorParameters
+from sw.bits import Words
+from sw.compiler import Compiled
+from sw.driver import encode_images, load_packet, response_length, run_packets, stream
+from sw.schedule import program_cycles
+
+from .simulators import ROOT, Bench, run
+
+CAPACITY = 1 << 20
+"""Words that the harness holds in each direction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """What came back from a simulation.
+
+    Members
+    -------
+    words : array of uint32
+        All response words in a row.
+    last : array of bool
+        Which of them ended a response.
+    cycles, busy_cycles : int
+        Simulated cycles after reset, and those in which the engine ran.
+    seconds : float
+        Wall time of the simulation, without building it.
+    """
+
+    words: Words
+    last: NDArray[np.bool_]
+    cycles: int
+    busy_cycles: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Answers to a batch of images.
+
+    Members
+    -------
+    logits : int64 array (N, classes)
+    cycles : int array (N,)
+        As the accelerator counted them.
+    exchange : Exchange
+    """
+
+    logits: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    exchange: Exchange
+
+
+def accelerator(parameters: AcceleratorParameters) -> Design:
+    """The generated accelerator."""
+    return generate("accelerator", **vars(parameters))
+
+
+def exchange(
+    verilog: Path,
+    packets: Sequence[Words],
+    *,
+    answers: int,
+    simulator: str,
+    cycle_limit: int,
+    source_gaps: int = 0,
+    sink_gaps: int = 0,
+    waves: Path | None = None,
+) -> Exchange:
+    """Stream packets into a simulated accelerator until it has answered with so many words.
+
+    Raises
+    ------
+    SimulationError
+        If it does not answer within `cycle_limit` cycles, or withdraws an offer.
+    """
+    words, last = stream(packets)
+    if max(len(words), answers) > CAPACITY:
+        raise ValueError(
+            f"packets and answers must be at most {CAPACITY} words, not {max(len(words), answers)}"
+        )
+    bench = Bench(
+        module="verif.benches.accelerator",
+        toplevel="harness",
+        sources=[ROOT / "verif" / "harness.v", verilog],
+        parameters={"SOURCE_WORDS": CAPACITY, "SINK_WORDS": CAPACITY},
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "source.hex"
+        entries = words.astype(np.uint64) | (last.astype(np.uint64) << np.uint64(32))
+        write_text(source, "".join(f"{entry:09x}\n" for entry in entries.tolist()))
+        config = {
+            "source_count": len(words),
+            "sink_count": answers,
+            "source_gaps": source_gaps,
+            "sink_gaps": sink_gaps,
+            "cycle_limit": cycle_limit,
+            "words": str(folder / "words.npy"),
+            "counts": str(folder / "counts.json"),
+        }
+        start = time.monotonic()
+        run(bench, simulator=simulator, config=config, plusargs={"source": source}, waves=waves)
+        seconds = time.monotonic() - start
+        received = np.load(folder / "words.npy")
+        counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+    return Exchange(
+        words=(received & np.uint64(0xFFFFFFFF)).astype(np.uint32),
+        last=received >> np.uint64(32) != 0,
+        seconds=seconds,
+        **counts,
+    )
+
+
+def classify(
+    compiled: Compiled,
+    images: NDArray[np.integer],
+    *,
+    verilog: Path,
+    simulator: str,
+    source_gaps: int = 0,
+    sink_gaps: int = 0,
+    waves: Path | None = None,
+) -> Answers:
+    """Load a compiled network and run images (N, C, H, W) through it.
+
+    Raises
+    ------
+    SimulationError
+        If the accelerator reports an error, or does not answer in time.
+    """
+    parameters = compiled.parameters
+    encoded = encode_images(images, layout=compiled.input, parameters=parameters)
+    packets = [
+        *(load_packet(section, words, parameters=parameters) for section, words in compiled.sections.items()),
+        *run_packets(encoded, results=compiled.results, parameters=parameters),
+    ]
+    length = response_length(results=compiled.results, parameters=parameters)
+    busy = len(images) * program_cycles(compiled.schedule)
+    streamed = sum(len(packet) for packet in packets) + len(images) * length
+    exchanged = exchange(
+        verilog,
+        packets,
+        answers=len(images) * length,
+        simulator=simulator,
+        cycle_limit=2 * (busy + 40 * streamed),
+        source_gaps=source_gaps,
+        sink_gaps=sink_gaps,
+        waves=waves,
+    )
+    rows = exchanged.words.reshape(len(images), length)
+    for index, status in enumerate(rows[:, 0].tolist()):
+        if status != Status.DONE:
+            raise RuntimeError(f"image {index} must end with DONE, not {Status(status).name}")
+    results = rows[:, 2:].astype(np.uint32).view(np.int32).astype(np.int64)
+    return Answers(
+        logits=results[:, : compiled.classes],
+        cycles=rows[:, 1].astype(np.int64),
+        exchange=exchanged,
+    )
