@@ -50,7 +50,7 @@ def command(block: Block) -> click.Command:
         if output.suffix == ".json" or output.is_dir():
             raise click.UsageError(f"-o must name a Verilog file, not {str(output)!r}")
         try:
-            design = generate(block, block.parameters(**values), name=name)
+            design = generate(block.name, name=name, **values)
         except (TypeError, ValueError) as error:
             raise click.UsageError(str(error)) from error
         if str(output) == "-":

@@ -9,7 +9,8 @@ from typing import Any
 
 from hdl.files import replacing
 
-from .block import Block, Circuit
+from .block import Circuit
+from .blocks import catalog
 from .identifiers import check_identifier, plain
 from .version import version
 
@@ -89,28 +90,32 @@ def _rendered(value: Any) -> str:
     return json.dumps(value)
 
 
-def generate(block: Block, parameters: Any, *, name: str | None = None) -> Design:
-    """Build a block.
+def generate(block: str, *, name: str | None = None, **parameters: Any) -> Design:
+    """Build a block of the catalog: ``generate("apot_pe", k=2, n=2)``.
 
     Parameters
     ----------
-    parameters
-        An instance of the block's parameter dataclass.
+    block
+        The block's name.
     name
         The Verilog module's name, by default the block's.
+    parameters
+        Fields of the block's parameter dataclass.
 
     Raises
     ------
     TypeError, ValueError
-        If the parameters do not make a circuit, or the name is not a plain Verilog identifier.
+        If there is no such block, the parameters do not make a circuit, or the name is not a plain Verilog
+        identifier.
     """
-    name = block.name if name is None else name
+    if block not in catalog():
+        raise ValueError(f"block must be one of {', '.join(catalog())}, not {block!r}")
+    name = block if name is None else name
     check_identifier("name", name)
-    return design(
-        block.build(parameters),
-        name=name,
-        head={"block": block.name, "version": version(), "parameters": asdict(parameters)},
-    )
+    entry = catalog()[block]
+    values = entry.parameters(**parameters)
+    head = {"block": block, "version": version(), "parameters": asdict(values)}
+    return design(entry.build(values), name=name, head=head)
 
 
 def design(circuit: Circuit, *, name: str, head: Mapping[str, Any]) -> Design:

@@ -120,7 +120,8 @@ class DotProduct(wiring.Component):
 
 
 def _registered(m: Module, value: Value, *, name: str) -> Signal:
-    register = Signal(value.shape(), name=name)
+    """Data after a register; without a reset, since a reset drops the `enable` that would add it."""
+    register = Signal(value.shape(), name=name, reset_less=True)
     m.d.sync += register.eq(value)
     return register
 

@@ -1,5 +1,7 @@
 """Products of one weight code and one activation: the circuits that schemes differ in."""
 
+from abc import abstractmethod
+
 from amaranth.hdl import Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -43,7 +45,7 @@ class Product(wiring.Component):
     folded = False
     has_carry = False
 
-    def __init__(self, *, weight_format: Format, activation_width: int, shape: Shape) -> None:
+    def __init__(self, *, weight_format: Format, activation_width: int) -> None:
         if not isinstance(weight_format, Format):
             raise TypeError(f"weight_format must be a Format, not {weight_format!r}")
         if not weight_format.signed:
@@ -55,14 +57,17 @@ class Product(wiring.Component):
             {
                 "weight": In(weight_format.code_width),
                 "activation": In(activation_width),
-                "product": Out(shape),
+                "product": Out(self._product_shape()),
                 "carry": Out(1),
             }
         )
 
+    @abstractmethod
+    def _product_shape(self) -> Shape: ...
 
-def _product_range(weight_format: Format, activation_width: int) -> tuple[int, int]:
-    return weight_format.sum_range(depth=1, activation_max=2**activation_width - 1)
+    @property
+    def _range(self) -> tuple[int, int]:
+        return self.weight_format.sum_range(depth=1, activation_max=2**self.activation_width - 1)
 
 
 class ShiftProduct(Product):
@@ -85,10 +90,11 @@ class ShiftProduct(Product):
         self.folded = folded
         self.has_carry = not folded
         self._terms = weight_format.terms
-        _, high = weight_format.sum_range(depth=1, activation_max=2**activation_width - 1)
-        width = high.bit_length()
-        shape = unsigned(width) if folded else signed(width + 1)
-        super().__init__(weight_format=weight_format, activation_width=activation_width, shape=shape)
+        super().__init__(weight_format=weight_format, activation_width=activation_width)
+
+    def _product_shape(self) -> Shape:
+        width = self._range[1].bit_length()
+        return unsigned(width) if self.folded else signed(width + 1)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -125,8 +131,10 @@ class MultiplyProduct(Product):
     def __init__(self, *, weight_format: Uniform, activation_width: int) -> None:
         if not isinstance(weight_format, Uniform):
             raise TypeError(f"weight_format must be a Uniform format, not {weight_format!r}")
-        shape = signed(signed_width(*_product_range(weight_format, activation_width)))
-        super().__init__(weight_format=weight_format, activation_width=activation_width, shape=shape)
+        super().__init__(weight_format=weight_format, activation_width=activation_width)
+
+    def _product_shape(self) -> Shape:
+        return signed(signed_width(*self._range))
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -137,16 +145,18 @@ class MultiplyProduct(Product):
 class TableProduct(Product):
     """A level table and a multiplier: serves any format, and proves the specialised circuits."""
 
-    def __init__(self, *, weight_format: Format, activation_width: int) -> None:
-        shape = signed(signed_width(*_product_range(weight_format, activation_width)))
-        super().__init__(weight_format=weight_format, activation_width=activation_width, shape=shape)
+    @property
+    def _level_width(self) -> int:
+        return signed_width(self.weight_format.grid[0], self.weight_format.grid[-1])
+
+    def _product_shape(self) -> Shape:
+        return signed(self._level_width + self.activation_width)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        levels = self.weight_format.levels
-        level = Signal(signed(signed_width(min(levels), max(levels))))
+        level = Signal(signed(self._level_width))
         with m.Switch(self.weight):
-            for code, value in enumerate(levels):
+            for code, value in enumerate(self.weight_format.levels):
                 with m.Case(code):
                     m.d.comb += level.eq(value)
         m.d.comb += self.product.eq(level * self.activation)

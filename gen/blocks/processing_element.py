@@ -1,13 +1,9 @@
 """Processing elements: one product a cycle and an accumulator."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..block import Block, Circuit
 from ..weights import ApotWeights, PotWeights, TableWeights, UniformWeights, described
-
-if TYPE_CHECKING:
-    from hdl.products import Product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,22 +48,14 @@ class TableElement(Size, TableWeights):
 Parameters = ApotElement | PotElement | UniformElement | TableElement
 
 
-def product_of(
-    parameters: Size, weights: ApotWeights | PotWeights | UniformWeights | TableWeights
-) -> "Product":
-    """The multiplying circuit a block stands for: the format's own, or the table's."""
-    from hdl.products import TableProduct, product_for
-
-    make = TableProduct if isinstance(weights, TableWeights) else product_for
-    return make(weight_format=weights.weight_format, activation_width=parameters.activation_width)
-
-
 def build(parameters: Parameters) -> Circuit:
     """The processing element of any weight format."""
     from hdl.pe import ProcessingElement
+    from hdl.products import TableProduct, product_for
 
+    product = TableProduct if isinstance(parameters, TableWeights) else product_for
     element = ProcessingElement(
-        product=product_of(parameters, parameters),
+        product=product(weight_format=parameters.weight_format, activation_width=parameters.activation_width),
         depth=parameters.depth,
         accumulator_width=parameters.accumulator_width,
     )
