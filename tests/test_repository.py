@@ -150,6 +150,9 @@ def test_python_commands_in_documents_exist(document: Path) -> None:
         known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
         unknown = {word for word in rest if re.match("-+[a-z]", word)} - known - {"--help"}
         assert not unknown, f"{' '.join(words)}: unknown {unknown}"
+        options = [each for each in command.params if isinstance(each, click.Option) and each.required]
+        missing = [each.opts[0] for each in options if not set(each.opts) & set(rest)]
+        assert not missing or "--help" in rest, f"{' '.join(words)}: lacks {missing}"
 
 
 def test_readme_opens_with_a_diagram_and_the_two_commands() -> None:
