@@ -19,6 +19,7 @@ from .parameters import (
 )
 
 STREAM_WIDTH = 32
+PASS_SHIFT_WIDTH = 4
 
 
 class Section(enum.IntEnum):
@@ -114,8 +115,9 @@ output row and pixel, ``row_pitch`` and ``pixel_pitch`` by one kernel row and co
 ``output_pitch`` count groups of `requantizers` codes (or results); the others count words.
 """
 
-PASS = data.StructLayout({"offset": 14, "count": 14, "table": 4})
-"""One pass: the words of each pixel it covers, and the table that decodes them."""
+PASS = data.StructLayout({"offset": 12, "count": 12, "table": 4, "shift": PASS_SHIFT_WIDTH})
+"""One pass: the words of each pixel it covers, the table that decodes them, and the power of two that
+its accumulators count for (the place of a digit)."""
 
 CHANNEL = data.StructLayout(
     {

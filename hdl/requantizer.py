@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .dot import delayed
 from .encoder import Encoder
-from .layouts import RESULT, VALUE, activation_word, channel_word, result_word
+from .layouts import PASS_SHIFT_WIDTH, RESULT, VALUE, channel_word, result_word
 from .parameters import ADDRESS_WIDTH, SHIFT_WIDTH, AcceleratorParameters
 
 FINE_BITS = 3
@@ -16,9 +16,11 @@ def pass_tag(parameters: AcceleratorParameters) -> data.StructLayout:
     """What travels with the last step of a pass: the place of its channels and of its output."""
     return data.StructLayout(
         {
+            "active": 1,
             "opening": 1,
             "closing": 1,
             "to_results": 1,
+            "shift": PASS_SHIFT_WIDTH,
             "encoding": (parameters.encodings - 1).bit_length(),
             "channels": ADDRESS_WIDTH,
             "output": ADDRESS_WIDTH,
@@ -27,7 +29,7 @@ def pass_tag(parameters: AcceleratorParameters) -> data.StructLayout:
 
 
 class Requantizer(wiring.Component):
-    """Forms ``y = (Σ_pass (multiplier · accumulator + bias)) >> shift`` for all rows of a pixel.
+    """Forms ``y = (Σ_pass (multiplier · accumulator · 2^place + bias)) >> shift`` for all rows of a pixel.
 
     `start` captures the accumulators at the end of a pass; in the following ``groups`` cycles they are
     scaled, a group of `requantizers` at a time, and added to the sums of the pixel's earlier passes.
@@ -63,7 +65,7 @@ class Requantizer(wiring.Component):
     def __init__(self, *, parameters: AcceleratorParameters, accumulator_shape: Shape) -> None:
         self._parameters = p = parameters
         self._encoder = encoder = Encoder(parameters=p)
-        self.latency = p.groups + _PIPELINE + encoder.latency
+        self.latency = p.groups + _FINISHED + encoder.latency
         codes = data.ArrayLayout(p.code_width, p.requantizers)
         super().__init__(
             {
@@ -86,95 +88,110 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        group = _Groups(m, self)
-        finished: list[Value] = []
-        for lane in range(self._parameters.requantizers):
-            total = self._sum_passes(m, group, lane=lane)
-            finished.append(_shifted(m, total, group.shift[lane], lane=lane))
-        self._write_out(m, group, finished)
+        p = self._parameters
+        tag, accumulators = self._walk_groups(m)
+        stages = _Stages(m, tag)
+        # Registered before they are multiplied, so that neither a memory's output nor the shift by the
+        # digit's place lengthens the multiplier's path.
+        channels = data.View(channel_word(p), delayed(m, self.channel.as_value(), cycles=1))
+        totals = []
+        for lane, accumulator in enumerate(accumulators):
+            placed = Signal(_widened(accumulator.shape()), name=f"placed{lane}")
+            m.d.sync += placed.eq(accumulator << stages.at(1).shift)
+            total = self._sum_passes(m, placed, channels[lane], stages, lane=lane)
+            shift = delayed(m, channels[lane].shift, cycles=_SUMMED - _SCALED)
+            totals.append(_shifted(m, total, shift, lane=lane))
+        self._write_out(m, totals, stages)
         return m
 
-    def _sum_passes(self, m: Module, group: "_Groups", *, lane: int) -> Signal:
-        """Three stages: multiply, add the bias, add the earlier passes."""
+    def _walk_groups(self, m: Module) -> tuple[data.View, list[Value]]:
+        """Capture all rows, then shift them past group by group; returns each cycle's tag and group.
+
+        The tag is valid in the cycle of the channel address, the group's accumulators one cycle later.
+        """
         p = self._parameters
-        shape = signed(p.sum_width)
-        product = Signal(shape, name=f"product{lane}")
-        scaled = Signal(shape, name=f"scaled{lane}")
-        total = Signal(shape, name=f"total{lane}")
-        m.d.sync += product.eq(group.accumulator[lane] * group.channel[lane].multiplier)
-        bias = delayed(m, group.channel[lane].bias, cycles=1)
-        m.d.sync += scaled.eq(product + bias)
-        ring = [Signal(shape, name=f"earlier{lane}_{i}") for i in range(p.groups)]
-        with m.If(group.summing):
-            added = Mux(group.opening, 0, ring[-1]) + scaled
-            m.d.sync += total.eq(added)
-            m.d.sync += [new.eq(old) for new, old in zip(ring, [added, *ring], strict=False)]
-        return total
-
-    def _write_out(self, m: Module, group: "_Groups", finished: list[Value]) -> None:
-        p = self._parameters
-        m.submodules.encoder = encoder = self._encoder
-        m.d.comb += [
-            encoder.write_enable.eq(self.boundary_enable),
-            encoder.write_address.eq(self.boundary_address),
-            encoder.write_data.eq(self.boundary_data),
-            encoder.encoding.eq(group.finished.encoding),
-        ]
-        done, tag = group.finished_closing, group.finished
-        for lane in range(p.requantizers):
-            m.d.comb += encoder.values[lane].eq(_saturated(finished[lane], VALUE))
-            m.d.comb += self.results[lane].eq(_saturated(finished[lane], RESULT))
-        m.d.comb += [
-            self.result_enable.eq(done & tag.to_results),
-            self.result_address.eq(tag.output),
-            self.code_enable.eq(delayed(m, done & ~tag.to_results, cycles=encoder.latency)),
-            self.code_address.eq(delayed(m, tag.output, cycles=encoder.latency)),
-            self.codes.eq(encoder.codes),
-        ]
-
-
-_PIPELINE = 7
-"""Cycles from a group's channel address to its finished value, plus the final write."""
-
-
-class _Groups:
-    """The control that walks through the groups of a pass, and its delayed copies for each stage."""
-
-    def __init__(self, m: Module, requantizer: Requantizer) -> None:
-        p = requantizer._parameters
-        tag = Signal(pass_tag(p))
-        m.d.comb += tag.eq(requantizer.tag)
-        captured = Signal.like(requantizer.accumulators)
+        captured = Signal.like(self.accumulators)
         position = Signal(range(p.groups))
-        place = Signal.like(tag)
-        current = Signal.like(tag)
-        active = Signal()
-        m.d.comb += active.eq(requantizer.start | (position != 0))
-        m.d.comb += current.eq(Mux(requantizer.start, tag, place))
-        m.d.comb += requantizer.channel_address.eq(current.channels)
-        with m.If(requantizer.start):
-            m.d.sync += captured.eq(requantizer.accumulators)
+        place, current = Signal(self.tag.shape()), Signal(self.tag.shape())
+        active = self.start | (position != 0)
+        m.d.comb += current.eq(Mux(self.start, self.tag, place))
+        m.d.comb += current.active.eq(active)
+        m.d.comb += self.channel_address.eq(current.channels)
+        with m.If(self.start):
+            m.d.sync += captured.eq(self.accumulators)
         with m.Else():
-            span = len(captured.as_value()) // p.groups
-            m.d.sync += captured.eq(captured.as_value().shift_right(span))
+            m.d.sync += captured.eq(captured.as_value().shift_right(captured.shape().size // p.groups))
         with m.If(active):
             m.d.sync += position.eq(Mux(position == p.groups - 1, 0, position + 1))
             m.d.sync += place.eq(current)
             m.d.sync += place.channels.eq(current.channels + 1)
             m.d.sync += place.output.eq(current.output + 1)
+        return current, [captured[lane] for lane in range(p.requantizers)]
 
-        # Registered once more, so that neither the memory's output nor the shadow feeds a multiplier.
-        self.accumulator = data.View(
-            data.ArrayLayout(requantizer.accumulators.shape().elem_shape, p.requantizers),
-            delayed(m, captured.as_value()[: len(captured.as_value()) // p.groups], cycles=1),
+    def _sum_passes(
+        self, m: Module, accumulator: Value, channel: data.View, stages: "_Stages", *, lane: int
+    ) -> Signal:
+        """Three stages: multiply, add the bias, add the pixel's earlier passes."""
+        p = self._parameters
+        product, scaled, total, *ring = (
+            Signal(signed(p.sum_width), name=f"{name}{lane}")
+            for name in ("product", "scaled", "total", *(f"earlier{i}_" for i in range(p.groups)))
         )
-        self.channel = data.View(channel_word(p), delayed(m, requantizer.channel.as_value(), cycles=1))
-        self.summing = delayed(m, active, cycles=4)
-        summed = data.View(pass_tag(p), delayed(m, current.as_value(), cycles=4))
-        self.opening = summed.opening
-        self.shift = [delayed(m, self.channel[lane].shift, cycles=3) for lane in range(p.requantizers)]
-        self.finished = data.View(pass_tag(p), delayed(m, summed.as_value(), cycles=3))
-        self.finished_closing = delayed(m, self.summing & summed.closing, cycles=3)
+        m.d.sync += product.eq(accumulator * channel.multiplier)
+        m.d.sync += scaled.eq(product + delayed(m, channel.bias, cycles=1))
+        tag = stages.at(_SUMMED - 1)
+        added = Mux(tag.opening, 0, ring[-1]) + scaled
+        with m.If(tag.active):
+            m.d.sync += total.eq(added)
+            m.d.sync += [new.eq(old) for new, old in zip(ring, [added, *ring], strict=False)]
+        return total
+
+    def _write_out(self, m: Module, totals: list[Signal], stages: "_Stages") -> None:
+        m.submodules.encoder = encoder = self._encoder
+        finished, encoded = stages.at(_FINISHED), stages.at(_FINISHED + encoder.latency)
+        for lane, total in enumerate(totals):
+            m.d.comb += encoder.values[lane].eq(_saturated(total, VALUE))
+            m.d.comb += self.results[lane].eq(_saturated(total, RESULT))
+        m.d.comb += [
+            encoder.write_enable.eq(self.boundary_enable),
+            encoder.write_address.eq(self.boundary_address),
+            encoder.write_data.eq(self.boundary_data),
+            encoder.encoding.eq(finished.encoding),
+            self.result_enable.eq(finished.active & finished.closing & finished.to_results),
+            self.result_address.eq(finished.output),
+            self.code_enable.eq(encoded.active & encoded.closing & ~encoded.to_results),
+            self.code_address.eq(encoded.output),
+            self.codes.eq(encoder.codes),
+        ]
+
+
+_SCALED = 2
+"""Cycles from a group's channel address until its channels and shifted accumulators are registered."""
+_SUMMED = 5
+"""… until its sum over the passes is registered."""
+_FINISHED = 7
+"""… until that is shifted down."""
+
+
+class _Stages:
+    """The tag of each group, as it stands in every stage of the pipeline."""
+
+    def __init__(self, m: Module, tag: data.View) -> None:
+        self._m = m
+        self._tags = [tag]
+
+    def at(self, cycles: int) -> data.View:
+        """The tag, `cycles` after the group's channel address."""
+        while len(self._tags) <= cycles:
+            stage = Signal(self._tags[-1].shape(), name=f"tag{len(self._tags)}")
+            self._m.d.sync += stage.eq(self._tags[-1])
+            self._tags.append(stage)
+        return self._tags[cycles]
+
+
+def _widened(shape: Shape) -> Shape:
+    """Room for a shift by any place."""
+    return Shape(shape.width + 2**PASS_SHIFT_WIDTH - 1, signed=shape.signed)
 
 
 def _shifted(m: Module, total: Signal, shift: Value, *, lane: int) -> Signal:
@@ -195,6 +212,3 @@ def _saturated(value: Signal, shape: Shape) -> Value:
     fits = (top == 0) | top.all()
     limit = Mux(value[-1], -(1 << (shape.width - 1)), (1 << (shape.width - 1)) - 1)
     return Mux(fits, value[: shape.width].as_signed(), limit)
-
-
-__all__ = ["Requantizer", "activation_word", "pass_tag"]

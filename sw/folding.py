@@ -69,8 +69,8 @@ def interchange(model: Network) -> Interchange:
 def activations(quantizer: nn.Module) -> Activations:
     """Format and scale of what an activation quantizer puts out."""
     assert isinstance(quantizer, Quantizer)
-    # The scale is learned, whatever the values.
-    return Activations(quantizer.format, float(quantizer.scale(torch.zeros(()))))
+    # The scale is learned, whatever the values; the model computes with its float32.
+    return Activations(quantizer.format, float(np.float32(quantizer.scale(torch.zeros(())))))
 
 
 def _weight_tensors(name: str, layer: QuantizedConv2d | QuantizedLinear, shaped: Tensor) -> Tensors:
@@ -80,7 +80,7 @@ def _weight_tensors(name: str, layer: QuantizedConv2d | QuantizedLinear, shaped:
     weight = quantizer(layer.weight).reshape(shaped.shape)
     return {
         f"{name}.weight": np.ascontiguousarray(weight.float().numpy()),
-        f"{name}.scale": quantizer.scale(layer.weight).float().numpy().copy(),
+        f"{name}.scale": np.array(quantizer.scale(layer.weight), dtype=np.float32),
     }
 
 

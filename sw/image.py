@@ -35,10 +35,10 @@ def write_image(path: Path, compiled: Compiled) -> None:
         {
             "parameters": asdict(compiled.parameters),
             "build_id": compiled.parameters.build_id,
-            "sections": {
-                section.name: {"words": len(compiled.sections[section]), "crc32": crc32(payload)}
+            "sections": [
+                {"name": section.name, "words": len(compiled.sections[section]), "crc32": crc32(payload)}
                 for section, payload in payloads.items()
-            },
+            ],
             "input": asdict(compiled.input),
             "output": {
                 "results": compiled.results,
@@ -97,11 +97,16 @@ def _read_header(path: Path, content: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _read_sections(
-    path: Path, content: bytes, entries: dict[str, Any], *, start: int, parameters: AcceleratorParameters
+    path: Path,
+    content: bytes,
+    entries: list[dict[str, Any]],
+    *,
+    start: int,
+    parameters: AcceleratorParameters,
 ) -> dict[Section, Words]:
     sections = {}
-    for name, entry in entries.items():
-        section = Section[name]
+    for entry in entries:
+        name, section = entry["name"], Section[entry["name"]]
         count = slices(parameters, section)
         size = entry["words"] * count * 4
         payload = content[start : start + size]

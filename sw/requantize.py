@@ -11,7 +11,7 @@ from hdl.parameters import BIAS_WIDTH, VALUE_WIDTH
 
 from .network import MULTIPLIER_WIDTH, SHIFT_LIMIT, Integers
 
-# The largest level times 2^fraction stays below this power of two: y has a sign and a bit for overshoot besides.
+# Bits of the largest level times 2^fraction: y has a sign and a bit for overshoot besides.
 FRACTION_BITS = VALUE_WIDTH - 2
 
 

@@ -69,7 +69,7 @@ def run(network: IntegerNetwork, images: Tensor) -> Trace:
             return Trace(codes=tuple(codes), logits=values.flatten(1))
         table = unsigned_levels(layer.output_format)
         boundaries = (table[:-1] + table[1:]) * 2 ** (layer.fraction - 1)
-        ranks = torch.bucketize(values, boundaries, right=False)
+        ranks = torch.bucketize(values.contiguous(), boundaries, right=False)
         codes.append(ranks)
         levels = table[ranks]
     raise ValueError("network must end with a layer without an output format")

@@ -13,7 +13,7 @@ from .projection import Projection
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(_ctx: Any, values: Tensor, scale: Tensor, projection: Projection) -> Tensor:
+    def forward(_ctx: Any, values: Tensor, scale: float, projection: Projection) -> Tensor:
         return projection(values, scale)
 
     @staticmethod
@@ -36,10 +36,9 @@ class AbsMaxWeight(Quantizer):
     def __init__(self, *, bits: int = 8) -> None:
         super().__init__(Uniform(bits=bits))
 
-    @torch.no_grad()
-    def scale(self, values: Tensor) -> Tensor:
-        largest = torch.linalg.vector_norm(values, float("inf"))
-        return (largest / self.format.max_level).clamp_min_(SMALLEST_SCALE)
+    def scale(self, values: Tensor) -> float:
+        largest = torch.linalg.vector_norm(values.detach(), float("inf")).item()
+        return max(largest / self.format.max_level, SMALLEST_SCALE)
 
     def forward(self, values: Tensor) -> Tensor:
         return _StraightThrough.apply(values, self.scale(values), self.projection)

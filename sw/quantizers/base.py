@@ -38,8 +38,8 @@ class Quantizer(nn.Module, ABC):
         self.projection = projection(fmt)
 
     @abstractmethod
-    def scale(self, values: Tensor) -> Tensor:
-        """Real value of one level for this tensor: 0-dimensional, positive, without gradient."""
+    def scale(self, values: Tensor) -> float:
+        """Real value of one level for this tensor, positive; arithmetic rounds it to the tensor's type."""
 
     def prepared(self, values: Tensor) -> Tensor:
         """What is rounded: the values themselves, unless a scheme normalizes them first."""

@@ -16,7 +16,7 @@ class Projection(nn.Module, ABC):
 
     Values are clipped to the format's largest level, and to its negative (or 0 if unsigned), before.
     Exact: the level is the one that ``torch.bucketize(value / scale, boundaries)`` finds in the same
-    floating-point type.
+    floating-point type, to which `scale` is rounded.
 
     Parameters
     ----------
@@ -29,10 +29,10 @@ class Projection(nn.Module, ABC):
         self.low, self.high = (-fmt.max_level if fmt.signed else 0), fmt.max_level
 
     @abstractmethod
-    def levels(self, values: Tensor, scale: Tensor) -> Tensor:
+    def levels(self, values: Tensor, scale: float) -> Tensor:
         """The levels nearest to ``values / scale``, in the type of `values`."""
 
-    def forward(self, values: Tensor, scale: Tensor) -> Tensor:
+    def forward(self, values: Tensor, scale: float) -> Tensor:
         """The levels times `scale`: the same product, rounded once, for every implementation."""
         return self.levels(values, scale).mul_(scale)
 
@@ -40,7 +40,7 @@ class Projection(nn.Module, ABC):
 class Rounding(Projection):
     """Levels that are consecutive integers: rounding, with halves going down."""
 
-    def levels(self, values: Tensor, scale: Tensor) -> Tensor:
+    def levels(self, values: Tensor, scale: float) -> Tensor:
         return (values / scale).clamp_(self.low, self.high).sub_(0.5).ceil_()
 
 
@@ -55,17 +55,17 @@ class Lookup(Projection):
         table = [fmt.grid[bisect_left(fmt.boundaries, half)] for half in half_levels]
         self.register_buffer("table", torch.tensor(table, dtype=torch.float32), persistent=False)
 
-    def _lookup(self, table: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+    def _lookup(self, table: Tensor, values: Tensor, scale: float) -> Tensor:
         halves = (values / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
         index = halves.sub_(2 * self.low).int() if self.low else halves.int()
-        # One row a thread: gathering along rows is the only indexing that torch runs in parallel.
+        # Gathering along rows is the only indexing by 32-bit integers that torch runs in parallel.
         rows = index.reshape(len(index) if index.ndim else 1, -1)
-        return table.to(values.dtype).expand(len(rows), -1).gather(1, rows).view(values.shape)
+        return table.expand(len(rows), -1).gather(1, rows).view(values.shape)
 
-    def levels(self, values: Tensor, scale: Tensor) -> Tensor:
-        return self._lookup(self.table, values, scale)
+    def levels(self, values: Tensor, scale: float) -> Tensor:
+        return self._lookup(self.table.to(values.dtype), values, scale)
 
-    def forward(self, values: Tensor, scale: Tensor) -> Tensor:
+    def forward(self, values: Tensor, scale: float) -> Tensor:
         return self._lookup(self.table.to(values.dtype) * scale, values, scale)
 
 
@@ -82,7 +82,7 @@ class Search(Projection):
         self.register_buffer("grid", grid, persistent=False)
         self.register_buffer("boundaries", boundaries, persistent=False)
 
-    def levels(self, values: Tensor, scale: Tensor) -> Tensor:
+    def levels(self, values: Tensor, scale: float) -> Tensor:
         clipped = (values / scale).clamp_(self.low, self.high)
         return self.grid.to(values.dtype)[torch.bucketize(clipped, self.boundaries.to(values.dtype))]
 

@@ -25,21 +25,21 @@ class _Clip(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, alpha: Tensor, scale: Tensor, projection: Projection, masked: bool
+        ctx: Any, values: Tensor, alpha: Tensor, scale: float, projection: Projection, masked: bool
     ) -> Tensor:
         result = projection(values, scale)
-        ctx.save_for_backward(values, result, alpha)
-        ctx.low = -1.0 if projection.low else 0.0
+        ctx.save_for_backward(values, result)
+        ctx.bound = scale * projection.high
+        ctx.low = -ctx.bound if projection.low else 0.0
         ctx.masked = masked
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (gradient,) = gradients
-        values, result, alpha = ctx.saved_tensors
-        bound = float(alpha)
-        inside = torch.ops.aten.hardtanh_backward(gradient, values, ctx.low * bound, bound)
-        slope = (_dot(gradient, result) - _dot(inside, values)) / alpha
+        values, result = ctx.saved_tensors
+        inside = torch.ops.aten.hardtanh_backward(gradient, values, ctx.low, ctx.bound)
+        slope = (_dot(gradient, result) - _dot(inside, values)).div_(ctx.bound)
         return (inside if ctx.masked else gradient), slope, None, None, None
 
 
@@ -56,9 +56,8 @@ class _Clipped(Quantizer):
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
         self.masked = masked
 
-    @torch.no_grad()
-    def scale(self, values: Tensor) -> Tensor:
-        return (self.alpha.to(values.dtype) / self.format.max_level).clamp_min_(SMALLEST_SCALE)
+    def scale(self, _values: Tensor | None = None) -> float:
+        return max(self.alpha.item() / self.format.max_level, SMALLEST_SCALE)
 
     def forward(self, values: Tensor) -> Tensor:
         return _Clip.apply(
