@@ -34,6 +34,13 @@ def log_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".csv")
 
 
+def optimizer(model: Network, *, lr: float) -> torch.optim.SGD:
+    """Stochastic gradient descent over weights and clipping values alike."""
+    return torch.optim.SGD(
+        model.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
+    )
+
+
 class Trainer:
     """Trains one stage of a recipe on a data set.
 
@@ -53,9 +60,7 @@ class Trainer:
         self.model = build(
             recipe.model, input_shape=dataset.input_shape, classes=CLASSES, precision=self.precision
         )
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=recipe.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
-        )
+        self.optimizer = optimizer(self.model, lr=recipe.lr)
         self.steps = len(dataset.train_images) // recipe.batch_size
         if self.steps == 0:
             raise RefusedError(

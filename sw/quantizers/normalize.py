@@ -1,5 +1,6 @@
 """Weight normalization before quantization (APoT paper, section 2.4, eq. 9)."""
 
+from math import sqrt
 from typing import Any
 
 import torch
@@ -8,16 +9,22 @@ from torch import Tensor
 EPSILON = 1e-5
 
 
+def dot(left: Tensor, right: Tensor) -> Tensor:
+    """Sum of products over all elements, without a temporary."""
+    return torch.dot(left.reshape(-1), right.reshape(-1))
+
+
 class _Normalize(torch.autograd.Function):
     """Closed-form gradient: a third of the kernels that autograd would launch for so small a tensor."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, detach: bool) -> Tensor:
-        deviation, mean = (moment.item() for moment in torch.std_mean(weights, correction=0))
+        centred = weights - weights.mean()
+        deviation = sqrt(dot(centred, centred).item() / weights.numel())
         ctx.divisor, ctx.detach = deviation + EPSILON, detach
         # dσ/dw = (w - µ) / (N σ); constant weights have no slope.
         ctx.growth = ctx.divisor / deviation / weights.numel() if deviation else 0.0
-        result = (weights - mean).div_(ctx.divisor)
+        result = centred.div_(ctx.divisor)
         ctx.save_for_backward(result)
         return result
 
@@ -27,8 +34,8 @@ class _Normalize(torch.autograd.Function):
         if ctx.detach:
             return gradient / ctx.divisor, None
         (result,) = ctx.saved_tensors
-        slope = torch.dot(gradient.reshape(-1), result.reshape(-1)).item() * ctx.growth
-        centred = torch.sub(gradient, result, alpha=slope).sub_(gradient.mean().item())
+        slope = dot(gradient, result).item() * ctx.growth
+        centred = torch.sub(gradient, result, alpha=slope).sub_(gradient.mean())
         return centred.div_(ctx.divisor), None
 
 

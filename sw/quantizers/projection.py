@@ -8,7 +8,11 @@ from torch import Tensor, nn
 
 from hdl.formats import Format
 
-LOOKUP_LIMIT = 1 << 12
+# Up to this level a table lists the level of every half-integer; above, a binary search finds it.
+_LOOKUP_LIMIT = 1 << 12
+
+# Values looked up together.
+_CHUNK = 1 << 17
 
 
 class Projection(nn.Module, ABC):
@@ -56,11 +60,16 @@ class Lookup(Projection):
         self.register_buffer("table", torch.tensor(table, dtype=torch.float32), persistent=False)
 
     def _lookup(self, table: Tensor, values: Tensor, scale: float) -> Tensor:
-        halves = (values / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
-        index = halves.sub_(2 * self.low).int() if self.low else halves.int()
-        # Gathering along rows is the only indexing by 32-bit integers that torch runs in parallel.
-        rows = index.reshape(len(index) if index.ndim else 1, -1)
-        return table.expand(len(rows), -1).gather(1, rows).view(values.shape)
+        # Flat rows of at most a chunk each, if there are several: the temporaries then stay in the cache,
+        # and gathering along rows is the only indexing by 32-bit integers that torch runs in parallel.
+        flat = values.reshape(len(values) if values.ndim else 1, -1)
+        result = torch.empty_like(flat)
+        step = max(1, _CHUNK // max(1, flat.shape[1]))
+        for part, out in zip(flat.split(step), result.split(step), strict=True):
+            halves = (part / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
+            index = halves.sub_(2 * self.low).int() if self.low else halves.int()
+            torch.gather(table.expand(len(part), -1), 1, index, out=out)
+        return result.view(values.shape)
 
     def levels(self, values: Tensor, scale: float) -> Tensor:
         return self._lookup(self.table.to(values.dtype), values, scale)
@@ -92,4 +101,4 @@ def projection(fmt: Format) -> Projection:
     grid = fmt.grid
     if grid == tuple(range(grid[0], grid[-1] + 1)):
         return Rounding(fmt)
-    return Lookup(fmt) if fmt.max_level <= LOOKUP_LIMIT else Search(fmt)
+    return Lookup(fmt) if fmt.max_level <= _LOOKUP_LIMIT else Search(fmt)

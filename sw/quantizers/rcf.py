@@ -8,12 +8,8 @@ from torch import Tensor, nn
 from hdl.formats import Format, check_bool
 
 from .base import SMALLEST_SCALE, Quantizer
-from .normalize import normalized
+from .normalize import dot, normalized
 from .projection import Projection
-
-
-def _dot(left: Tensor, right: Tensor) -> Tensor:
-    return torch.dot(left.reshape(-1), right.reshape(-1))
 
 
 class _Clip(torch.autograd.Function):
@@ -39,7 +35,7 @@ class _Clip(torch.autograd.Function):
         (gradient,) = gradients
         values, result = ctx.saved_tensors
         inside = torch.ops.aten.hardtanh_backward(gradient, values, ctx.low, ctx.bound)
-        slope = (_dot(gradient, result) - _dot(inside, values)).div_(ctx.bound)
+        slope = (dot(gradient, result) - dot(inside, values)).div_(ctx.bound)
         return (inside if ctx.masked else gradient), slope, None, None, None
 
 
