@@ -8,6 +8,8 @@ import click
 from hdl.console import RefusedError
 
 if TYPE_CHECKING:
+    from hdl.parameters import AcceleratorParameters
+
     from .compiler import Compiled
     from .network import IntegerNetwork
 
@@ -38,7 +40,6 @@ def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) ->
 
     Weights that are not on their format's grid are refused, never rounded.
     """
-    from .compiler import compile_network
     from .fitting import fitting_parameters, generator_options, read_parameters
     from .image import write_hex, write_image
 
@@ -46,10 +47,7 @@ def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) ->
         raise click.UsageError("-o must not end in .hex when --hex writes such files beside it")
     integers = read_network(network)
     parameters = read_parameters(accelerator) if accelerator else fitting_parameters(integers)
-    try:
-        compiled = compile_network(integers, parameters)
-    except RefusedError as error:
-        raise RefusedError(f"{network}: {error}") from error
+    compiled = compile_named(integers, parameters, name=str(network))
     write_image(output, compiled)
     files = [output, *(write_hex(output, compiled) if as_hex else [])]
     click.echo(f"wrote {', '.join(map(str, files))}")
@@ -72,6 +70,16 @@ def read_network(path: Path) -> "IntegerNetwork":
     except RefusedError as error:
         text = str(error)
         raise RefusedError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def compile_named(network: "IntegerNetwork", parameters: "AcceleratorParameters", *, name: str) -> "Compiled":
+    """Compile a network; a refusal names where it came from."""
+    from .compiler import compile_network
+
+    try:
+        return compile_network(network, parameters)
+    except RefusedError as error:
+        raise RefusedError(f"{name}: {error}") from error
 
 
 def _report(compiled: "Compiled") -> None:

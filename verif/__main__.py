@@ -1,0 +1,95 @@
+"""Command line of the verification side: ``python -m verif --help``."""
+
+from pathlib import Path
+
+import click
+
+from hdl.console import Tool
+from sw.train import Bits
+
+EXAMPLES = """
+\b
+Examples:
+  python -m verif demo
+  python -m verif bench -o build/bench.json
+"""
+
+
+@click.group(cls=Tool, epilog=EXAMPLES)
+def main() -> None:
+    """Run networks on simulated hardware, and measure the tools."""
+
+
+@main.command(
+    epilog="""
+\b
+Examples:
+  python -m verif demo
+  python -m verif demo --bits 3/3 --folder build/three-bit
+  python -m verif demo --dataset mnist --data-dir data/mnist --images 100
+"""
+)
+@click.option("--dataset", default="digits", show_default=True, help="digits, mnist or fashion_mnist.")
+@click.option(
+    "--data-dir",
+    default="data",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the IDX files that mnist and fashion_mnist need.",
+)
+@click.option(
+    "--bits", default="4/4", show_default=True, type=Bits(), help="Bits of a weight / of an activation."
+)
+@click.option("--epochs", default=12, show_default=True, help="Epochs of each training stage.")
+@click.option("--seed", default=0, show_default=True, help="Of the training.")
+@click.option(
+    "--images", type=click.IntRange(1), help="Held-out images to simulate.  [default: all, up to 1000]"
+)
+@click.option(
+    "--folder",
+    default="build/demo",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where everything is kept; a network trained there with the same options is not trained again.",
+)
+def demo(
+    dataset: str,
+    data_dir: Path,
+    bits: tuple[int, int],
+    epochs: int,
+    seed: int,
+    images: int | None,
+    folder: Path,
+) -> None:
+    """Train an APoT network, pack it, generate its accelerator, and compare all outputs with the reference."""
+    from .demo import run
+
+    run(
+        dataset=dataset,
+        data_dir=data_dir,
+        bits=bits,
+        epochs=epochs,
+        seed=seed,
+        images=images,
+        folder=folder,
+    )
+
+
+@main.command(epilog="\b\nExamples:\n  python -m verif bench\n  python -m verif bench -o build/bench.json")
+@click.option(
+    "-o",
+    "--output",
+    default="build/bench.json",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the figures go, as JSON.",
+)
+def bench(output: Path) -> None:
+    """Measure how fast the tools are: generating, packing, simulating and training."""
+    from .bench import run
+
+    run(output)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m verif")
