@@ -1,0 +1,1 @@
+"""Cocotb benches; each runs inside a simulator, started by `verif.simulators.run`."""
