@@ -42,10 +42,11 @@ class Projection(nn.Module, ABC):
 
 
 class Rounding(Projection):
-    """Levels that are consecutive integers: rounding, with halves going down."""
+    """Levels that are consecutive integers: round up to half-levels, then down, so that halves go down."""
 
     def levels(self, values: Tensor, scale: float) -> Tensor:
-        return (values / scale).clamp_(self.low, self.high).sub_(0.5).ceil_()
+        halves = (values / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
+        return halves.mul_(0.5).floor_()
 
 
 class Lookup(Projection):
@@ -62,7 +63,8 @@ class Lookup(Projection):
     def _lookup(self, table: Tensor, values: Tensor, scale: float) -> Tensor:
         # Flat rows of at most a chunk each, if there are several: the temporaries then stay in the cache,
         # and gathering along rows is the only indexing by 32-bit integers that torch runs in parallel.
-        flat = values.reshape(len(values) if values.ndim else 1, -1)
+        rows = len(values) if values.ndim > 1 and len(values) else 1
+        flat = values.reshape(rows, values.numel() // rows)
         result = torch.empty_like(flat)
         step = max(1, _CHUNK // max(1, flat.shape[1]))
         for part, out in zip(flat.split(step), result.split(step), strict=True):

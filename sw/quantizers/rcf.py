@@ -21,7 +21,7 @@ class _Clip(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, alpha: Tensor, scale: float, projection: Projection, masked: bool
+        ctx: Any, values: Tensor, _alpha: Tensor, scale: float, projection: Projection, masked: bool
     ) -> Tensor:
         result = projection(values, scale)
         ctx.save_for_backward(values, result)
