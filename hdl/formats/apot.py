@@ -8,7 +8,6 @@ from typing import ClassVar
 from .base import Field, Format
 from .checks import check_bool, check_int
 
-MAX_LEVEL_WIDTH = 64
 MAX_MAGNITUDE_WIDTH = 12
 
 
@@ -45,7 +44,7 @@ class APoT(Format):
     k
         Bits of a term's field, 1 to 5; 2 if `odd`.
     n
-        Terms, 1 to 8, as long as magnitudes fit in 12 bits of code and 64 bits of level.
+        Terms, 1 to 8, as long as magnitude codes fit in 12 bits.
     odd
         Add the one-bit term of eq. (6).
 
@@ -78,11 +77,6 @@ class APoT(Format):
             raise ValueError(
                 f"k and n must give magnitude codes of at most {MAX_MAGNITUDE_WIDTH} bits, "
                 f"not {self.magnitude_width!r} (k={self.k}, n={self.n})"
-            )
-        if self._top_exponent + 1 > MAX_LEVEL_WIDTH:
-            raise ValueError(
-                f"k and n must give levels of at most {MAX_LEVEL_WIDTH} bits, "
-                f"not {self._top_exponent + 1!r} (k={self.k}, n={self.n})"
             )
 
     @property

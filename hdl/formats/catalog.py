@@ -15,10 +15,12 @@ def named(name: str) -> Format:
 
     Raises
     ------
+    TypeError
+        If `name` is not a string.
     ValueError
         If no scheme has such a name, or its parameters are out of range.
     """
-    for scheme in SCHEMES:
+    for scheme in SCHEMES if isinstance(name, str) else ():
         match = re.fullmatch(scheme.pattern + "(?P<unsigned>u?)", name)
         if match:
             values = match.groupdict()
@@ -28,4 +30,5 @@ def named(name: str) -> Format:
             }
             return scheme(signed=signed, **parameters)
     known = ", ".join(scheme.scheme for scheme in SCHEMES)
-    raise ValueError(f"format must be a name like 'apot_k2n2' or 'uniform_b8u' ({known}), not {name!r}")
+    message = f"format must be a name like 'apot_k2n2' or 'uniform_b8u' ({known}), not {name!r}"
+    raise ValueError(message) if isinstance(name, str) else TypeError(message)
