@@ -13,14 +13,16 @@ from tests.closed_form import apot_levels
 
 FORMATS = Path(__file__).parents[1] / "hdl" / "formats"
 
-# Li, Dong, Wang (ICLR 2020), eq. 5 and 6 with k = 2: levels by magnitude bits, over the smallest positive one.
+# Li, Dong, Wang (ICLR 2020), eq. 5 and 6, k = 2: levels by magnitude bits, over the smallest positive one.
 APOT_LEVELS = {
     1: (0, 1),
     2: (0, 1, 2, 4),
     3: (0, 1, 2, 3, 4, 6, 8, 10),
     4: (0, 1, 2, 3, 4, 6, 8, 9, 12, 16, 18, 24, 32, 33, 36, 48),
-    5: (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17, 20, 21)
-    + (24, 28, 32, 34, 36, 38, 48, 52, 64, 65, 68, 69, 72, 76, 96, 100),
+    5: (
+        *(0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17, 20, 21),
+        *(24, 28, 32, 34, 36, 38, 48, 52, 64, 65, 68, 69, 72, 76, 96, 100),
+    ),
 }
 
 # {0, 2^0 … 2^-(2^k - 2)} over its smallest positive level.
