@@ -1,6 +1,7 @@
 """Checkpoints: one file that holds all that resuming or exporting a training run needs."""
 
 import pickle
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,10 @@ def load(path: Path) -> Checkpoint:
         If the file is not a checkpoint of this program and version, or damaged.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # A foreign pickle is refused below; torch's remarks on it would be a second message.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except (RuntimeError, pickle.UnpicklingError, BadZipFile, EOFError, ValueError, KeyError) as error:

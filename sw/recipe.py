@@ -35,6 +35,8 @@ class Recipe:
         Learning rate at the start of a stage; it falls to 0 along a cosine.
     seed
         Of the initial weights and the order of the images.
+    threads
+        Threads of arithmetic.  Sums, and so weights, repeat bit for bit only with the same number.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class Recipe:
     batch_size: int = 64
     lr: float = 0.1
     seed: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for key, value, known in (("dataset", self.dataset, DATASETS), ("model", self.model, MODELS)):
@@ -61,18 +64,22 @@ class Recipe:
         check_int("epochs", self.epochs, low=1)
         check_int("batch_size", self.batch_size, low=2)
         check_int("seed", self.seed, low=0, high=2**31 - 1)
+        check_int("threads", self.threads, low=1, high=1024)
         if not isinstance(self.lr, float):
             raise TypeError(f"lr must be a positive number, not {self.lr!r}")
         if not 0 < self.lr < float("inf"):
             raise ValueError(f"lr must be a positive number, not {self.lr!r}")
-        _ = self.stages
+        self._target()
+
+    def _target(self) -> Precision:
+        return Precision(
+            scheme=self.scheme, weight_bits=self.weight_bits, activation_bits=self.activation_bits
+        )
 
     @property
     def stages(self) -> tuple[Precision, ...]:
         """The precisions trained one after another, each starting from the one before."""
-        target = Precision(
-            scheme=self.scheme, weight_bits=self.weight_bits, activation_bits=self.activation_bits
-        )
+        target = self._target()
         if not (self.progressive and target.quantized):
             return (target,)
         stages = [Precision(scheme=FLOAT)]

@@ -43,7 +43,7 @@ class Bits(click.ParamType):
 @click.option(
     "--dataset",
     type=click.Choice(DATASETS),
-    default="digits",
+    default=Recipe.dataset,
     show_default=True,
     help="digits is scikit-learn's and needs no files.",
 )
@@ -55,36 +55,59 @@ class Bits(click.ParamType):
     help="Folder of the IDX files of mnist or fashion_mnist, .gz or plain.",
 )
 @click.option(
-    "--model", type=click.Choice(MODELS), default="small_cnn", show_default=True, help="The network."
+    "--model", type=click.Choice(MODELS), default=Recipe.model, show_default=True, help="The network."
 )
 @click.option(
     "--scheme",
     type=click.Choice(SCHEMES),
-    default="apot",
+    default=Recipe.scheme,
     show_default=True,
     help="Number format of the inner layers.",
 )
 @click.option(
-    "--bits", type=Bits(), default="4/4", show_default=True, help="Bits of a weight / of an activation."
+    "--bits",
+    type=Bits(),
+    default=f"{Recipe.weight_bits}/{Recipe.activation_bits}",
+    show_default=True,
+    help="Bits of a weight / of an activation.",
 )
 @click.option("--progressive", is_flag=True, help="Float first, then 5 bits, 4 bits, … down to --bits.")
 @click.option(
-    "--epochs", type=click.IntRange(min=1), default=12, show_default=True, help="Epochs of each stage."
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=Recipe.epochs,
+    show_default=True,
+    help="Epochs of each stage.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=2), default=64, show_default=True, help="Images a step."
+    "--batch-size",
+    type=click.IntRange(min=2),
+    default=Recipe.batch_size,
+    show_default=True,
+    help="Images a step.",
 )
 @click.option(
-    "--lr", type=float, default=0.1, show_default=True, help="Learning rate; falls to 0 along a cosine."
+    "--lr", type=float, default=Recipe.lr, show_default=True, help="Learning rate; falls to 0 along a cosine."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of weights and order."
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=Recipe.seed,
+    show_default=True,
+    help="Of weights and order.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=Recipe.threads,
+    show_default=True,
+    help="Of arithmetic; results repeat exactly with the same number.  More pay off for larger images.",
 )
 @click.option(
     "--init",
     "initial",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Start from this checkpoint's weights (float or more bits).",
+    help="Start from this checkpoint's weights (float or other bits).",
 )
 @click.option(
     "--resume", is_flag=True, help="Go on with the checkpoint at -o, written with the same options."
@@ -105,6 +128,8 @@ def train(
     from .training import log_path
     from .training import train as run
 
+    if initial and resume:
+        raise click.UsageError("--init must not be given with --resume", click.get_current_context())
     try:
         recipe = Recipe(weight_bits=bits[0], activation_bits=bits[1], **options)
     except (TypeError, ValueError) as error:
@@ -151,11 +176,11 @@ class _Bar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.total = len(recipe.stages) * recipe.epochs
+        console = Console(stderr=True)
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.saved = f"{resumed.epoch} of {resumed.recipe.stages[resumed.stage]}" if resumed else ""
-        done = len(resumed.history) if resumed else 0
-        self.task = self.progress.add_task("starting", total=self.total, completed=done, note="")
+        total, done = len(recipe.stages) * recipe.epochs, len(resumed.history) if resumed else 0
+        self.task = self.progress.add_task("starting", total=total, completed=done, note="")
 
     def __enter__(self) -> "_Bar":
         self.progress.start()

@@ -157,6 +157,7 @@ def train(
     RefusedError
         If the loss is not finite any more (`out` keeps the last good epoch), or `initial` does not fit.
     """
+    torch.set_num_threads(recipe.threads)
     history = list(resumed.history) if resumed else []
     last = resumed
     for stage in range(resumed.stage if resumed else 0, len(recipe.stages)):

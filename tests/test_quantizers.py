@@ -84,6 +84,15 @@ def test_projection_of_any_shape_and_memory_layout():
     assert torch.equal(project.levels(many, 1.0)[:3], expected[..., :1].expand(-1, -1, -1, 40))
 
 
+@pytest.mark.parametrize("kind", [Rounding, Lookup, Search])
+def test_not_a_number_stays_so_and_infinities_clip(kind):
+    values = torch.tensor([torch.nan, torch.inf, -torch.inf, 1.2])
+    for fmt, clipped in ((Uniform(bits=4), [7, -7, 1]), (Uniform(bits=4, signed=False), [15, 0, 1])):
+        levels = kind(fmt).levels(values, 1.0)
+        assert levels[0].isnan()
+        assert levels[1:].tolist() == clipped
+
+
 def test_projection_is_chosen_by_the_grid():
     assert isinstance(projection(Uniform(bits=8)), Rounding)
     assert isinstance(projection(apot(bits=2)), Rounding)

@@ -18,7 +18,8 @@ _CHUNK = 1 << 17
 class Projection(nn.Module, ABC):
     """Maps each value to the nearest level of a format; halfway between two, to the lower.
 
-    Values are clipped to the format's largest level, and to its negative (or 0 if unsigned), before.
+    Values are clipped to the format's largest level, and to its negative (or 0 if unsigned), before;
+    what is not a number stays so.
     Exact: the level is the one that ``torch.bucketize(value / scale, boundaries)`` finds in the same
     floating-point type, to which `scale` is rounded.
 
@@ -57,7 +58,7 @@ class Lookup(Projection):
     def __init__(self, fmt: Format) -> None:
         super().__init__(fmt)
         half_levels = range(2 * self.low, 2 * self.high + 1)
-        table = [fmt.grid[bisect_left(fmt.boundaries, half)] for half in half_levels]
+        table = [*(fmt.grid[bisect_left(fmt.boundaries, half)] for half in half_levels), float("nan")]
         self.register_buffer("table", torch.tensor(table, dtype=torch.float32), persistent=False)
 
     def _lookup(self, table: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -69,6 +70,7 @@ class Lookup(Projection):
         step = max(1, _CHUNK // max(1, flat.shape[1]))
         for part, out in zip(flat.split(step), result.split(step), strict=True):
             halves = (part / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
+            halves.nan_to_num_(2 * self.high + 1)
             index = halves.sub_(2 * self.low).int() if self.low else halves.int()
             torch.gather(table.expand(len(part), -1), 1, index, out=out)
         return result.view(values.shape)
@@ -95,7 +97,8 @@ class Search(Projection):
 
     def levels(self, values: Tensor, scale: float) -> Tensor:
         clipped = (values / scale).clamp_(self.low, self.high)
-        return self.grid.to(values.dtype)[torch.bucketize(clipped, self.boundaries.to(values.dtype))]
+        levels = self.grid.to(values.dtype)[torch.bucketize(clipped, self.boundaries.to(values.dtype))]
+        return levels.masked_fill_(clipped.isnan(), float("nan"))
 
 
 def projection(fmt: Format) -> Projection:
