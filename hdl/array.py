@@ -52,18 +52,18 @@ class FrontEnd(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         p = self._parameters
-        m.submodules.tables = tables = memory.Memory(
-            shape=unsigned(p.activation_width), depth=self._depth, init=[]
-        )
-        write = tables.write_port()
-        m.d.comb += [
-            write.en.eq(self.write_enable),
-            write.addr.eq(self.write_address),
-            write.data.eq(self.write_data),
-        ]
         for lane in range(p.lanes):
-            read = tables.read_port(domain="comb")
-            m.d.comb += read.addr.eq((self.table << p.code_width) | self.codes[lane])
+            # A table of its own per lane: yosys does not split one memory with many read ports well.
+            m.submodules[f"table{lane}"] = table = memory.Memory(
+                shape=unsigned(p.activation_width), depth=self._depth, init=[]
+            )
+            write, read = table.write_port(), table.read_port(domain="comb")
+            m.d.comb += [
+                write.en.eq(self.write_enable),
+                write.addr.eq(self.write_address),
+                write.data.eq(self.write_data),
+                read.addr.eq((self.table << p.code_width) | self.codes[lane]),
+            ]
             m.d.sync += self.levels[lane].eq(Mux(self.inside, read.data, 0))
         return m
 

@@ -1,6 +1,6 @@
 """Boundary encoder: a value becomes the rank code of the level it is nearest to."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,35 +46,36 @@ class Encoder(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        p = self._parameters
-        encoding = self.encoding
-        values = [self.values[i] for i in range(p.requantizers)]
-        codes = [Signal(0) for _ in range(p.requantizers)]
-        for stage in range(p.code_width):
-            m.submodules[f"boundaries{stage}"] = nodes = memory.Memory(
-                shape=VALUE, depth=p.encodings << stage, init=[]
-            )
-            self._connect_write(m, nodes, stage=stage)
-            next_encoding = Signal.like(encoding, name=f"encoding{stage}")
-            m.d.sync += next_encoding.eq(encoding)
-            for i in range(p.requantizers):
-                read = nodes.read_port(domain="comb")
-                value = Signal(VALUE, name=f"value{stage}_{i}")
-                code = Signal(stage + 1, name=f"code{stage}_{i}")
-                m.d.comb += read.addr.eq(Cat(codes[i], encoding))
-                m.d.sync += code.eq(Cat(read.data < values[i], codes[i]))
-                m.d.sync += value.eq(values[i])
-                values[i], codes[i] = value, code
-            encoding = next_encoding
-        m.d.comb += [self.codes[i].eq(code) for i, code in enumerate(codes)]
+        encodings = [self.encoding]
+        for stage in range(1, self._parameters.code_width):
+            encodings.append(Signal.like(self.encoding, name=f"encoding{stage}"))
+            m.d.sync += encodings[stage].eq(encodings[stage - 1])
+        for i in range(self._parameters.requantizers):
+            value, code = self.values[i], Signal(0)
+            for stage, encoding in enumerate(encodings):
+                boundary = self._boundary(m, Cat(code, encoding), stage=stage, index=i)
+                next_value = Signal(VALUE, name=f"value{stage}_{i}")
+                next_code = Signal(stage + 1, name=f"code{stage}_{i}")
+                m.d.sync += [next_value.eq(value), next_code.eq(Cat(boundary < value, code))]
+                value, code = next_value, next_code
+            m.d.comb += self.codes[i].eq(code)
         return m
 
-    def _connect_write(self, m: Module, nodes: memory.Memory, *, stage: int) -> None:
-        """Entries ``2^stage … 2^(stage+1) - 1`` of every encoding are the nodes of this stage."""
-        write = nodes.write_port()
-        entry = self.write_address[: self._parameters.code_width]
+    def _boundary(self, m: Module, node: Value, *, stage: int, index: int) -> Value:
+        """The boundary at a node of this stage: entries ``2^stage … 2^(stage+1) - 1`` of every encoding.
+
+        Every requantizer has memories of its own: yosys does not split one with many read ports well.
+        """
+        p = self._parameters
+        m.submodules[f"boundaries{stage}_{index}"] = nodes = memory.Memory(
+            shape=VALUE, depth=p.encodings << stage, init=[]
+        )
+        write, read = nodes.write_port(), nodes.read_port(domain="comb")
+        entry = self.write_address[: p.code_width]
         m.d.comb += [
             write.en.eq(self.write_enable & (entry[stage:] == 1)),
-            write.addr.eq(Cat(entry[:stage], self.write_address[self._parameters.code_width :])),
+            write.addr.eq(Cat(entry[:stage], self.write_address[p.code_width :])),
             write.data.eq(self.write_data),
+            read.addr.eq(node),
         ]
+        return read.data

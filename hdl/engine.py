@@ -137,6 +137,8 @@ class Engine(wiring.Component):
             write.addr.eq(self.write_address),
             write.data.eq(self.write_data[:width].replicate(count)),
             write.en.eq(Cat(self._selected(section) & (self.write_slice == i) for i in range(count))),
+            # Never while the host writes: yosys then need not preserve the old word of a collision.
+            read.en.eq(self.busy),
             read.addr.eq(address),
         ]
         return read.data[: section_width(p, section)]
@@ -187,7 +189,8 @@ class Engine(wiring.Component):
         m.d.comb += [
             write.addr.eq(requantizer.result_address),
             write.data.eq(requantizer.results),
-            write.en.eq(requantizer.result_enable),
+            write.en.eq(requantizer.result_enable & self.busy),
+            read.en.eq(~self.busy),
             read.addr.eq(self.result_address),
             self.result.eq(read.data),
         ]
