@@ -47,7 +47,7 @@ def float_codes(model: Network, images: Tensor) -> tuple[tuple[Tensor, ...], Ten
     def keep(quantizer: torch.nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         assert isinstance(quantizer, Quantizer)
         grid = torch.tensor(quantizer.format.grid)
-        codes.append(torch.searchsorted(grid, quantizer.levels(inputs[0])))
+        codes.append(torch.searchsorted(grid, quantizer.levels(inputs[0]).contiguous()))
 
     hooks = [block.activation.register_forward_hook(keep) for block in model.chain()]
     try:

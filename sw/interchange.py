@@ -119,6 +119,9 @@ def integers(content: Interchange) -> IntegerNetwork:
     entries = _member(header, "header", "layers", list)
     if not entries:
         raise RefusedError("header: layers must hold at least one layer")
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    if len({str(name) for name in names}) != len(names):
+        raise RefusedError(f"header: layer names must differ, not {names!r}")
     layers = tuple(_layer(entry, content.tensors, last=entry is entries[-1]) for entry in entries)
     _check_chain(tuple(shape), layers)
     return IntegerNetwork(input_shape=tuple(shape), layers=layers, logit_scale=logit_scale)
@@ -163,9 +166,6 @@ def _layer(entry: Any, tensors: Tensors, *, last: bool) -> IntegerLayer:
 
 def _check_chain(input_shape: tuple[int, int, int], layers: tuple[IntegerLayer, ...]) -> None:
     """Refuse layers that do not fit one another."""
-    names = [layer.name for layer in layers]
-    if len(set(names)) != len(names):
-        raise RefusedError(f"header: layer names must differ, not {', '.join(names)}")
     channels, height, width = input_shape
     before: IntegerLayer | None = None
     for layer in layers:
