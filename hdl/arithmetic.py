@@ -59,7 +59,7 @@ class Accumulator(wiring.Component):
         base = Mux(self.clear, Const(0, self.accumulator.shape()), self.accumulator)
         with m.If(self.enable):
             m.d.sync += self.accumulator.eq(add(base, self.term, self.carry))
-        with m.Elif(self.clear):
+        with m.If(self.clear & ~self.enable):  # last, so that it becomes the registers' synchronous reset
             m.d.sync += self.accumulator.eq(0)
         return m
 
