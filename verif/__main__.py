@@ -61,7 +61,7 @@ def demo(
     images: int | None,
     folder: Path,
 ) -> None:
-    """Train an APoT network, pack it, generate its accelerator, and compare all outputs with the reference."""
+    """Train an APoT network, pack it, generate its accelerator, compare all outputs with the reference."""
     from .demo import run
 
     run(
