@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 
-from amaranth.hdl import Cat, Module, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -117,12 +117,28 @@ class ShiftProduct(Product):
 
 
 def _selected_shift(m: Module, field: Value, shifts: tuple[int, ...], activation: Value) -> Signal:
+    """`activation` shifted by the entry of `shifts` that `field` selects, counting from 1; 0 selects none."""
     addend = Signal(len(activation) + max(shifts), name=f"addend{max(shifts)}")
+    if len(field) == 2:
+        m.d.comb += addend.eq(_shifted_in_two_stages(field, shifts, activation))
+        return addend
     with m.Switch(field):
         for value, shift in enumerate(shifts, start=1):
             with m.Case(value):
                 m.d.comb += addend.eq(activation << shift)
     return addend
+
+
+def _shifted_in_two_stages(field: Value, shifts: tuple[int, ...], activation: Value) -> Value:
+    """Field value 1, 2 or 3 selects a shift, the largest first, in two 4-input tables a bit.
+
+    The first stage sees two bits of activation, one of field and, if folded, the sign; the second two
+    bits of the first and the field.  A four-way multiplexer would take up to three tables.
+    """
+    high, middle, low = shifts
+    near = Mux(field[1], activation, activation << (high - middle))
+    far = Mux(field.all(), near, near << (middle - low))
+    return Mux(field.any(), far, 0) << low
 
 
 class MultiplyProduct(Product):
