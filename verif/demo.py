@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hdl.console import RefusedError
 from sw import checkpoint, data
+from sw.agreement import agreement
 from sw.compiler import Compiled
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
@@ -104,7 +105,9 @@ def run(
             waves=files.waves,
         )
         step("comparing with the reference")
-        expected = run_reference(network, pictures).logits.numpy()
+        reference = run_reference(network, pictures)
+        expected = reference.logits.numpy()
+        agreed = agreement(trained.network().eval(), pictures, codes=reference.codes, logits=reference.logits)
         wrong = int((answers.logits != expected).sum() + (first.logits != expected[:WAVE_IMAGES]).sum())
         step("done")
     floating, quantized = (
@@ -117,6 +120,10 @@ def run(
     hits = (answers.logits.argmax(axis=1) == labels.numpy()).mean()
     table.add_row("accelerator accuracy", f"{hits:.2%} ({count} held-out images)")
     table.add_row("mismatching outputs", f"{wrong} of {expected.size + first.logits.size}")
+    equal = sum(agreed.codes.values()) / len(agreed.codes)
+    table.add_row(
+        "equal to the float model", f"{equal:.2%} of activation codes, {agreed.top1:.2%} of classes"
+    )
     _add_costs(table, compiled, network, answers)
     for name, path in vars(files).items():
         table.add_row(name, str(path))
