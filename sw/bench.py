@@ -23,6 +23,7 @@ def training_step_ratio(
     input_shape: tuple[int, int, int] = (1, 28, 28),
     batch_size: int = 64,
     pairs: int = 40,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Time a quantized and a float training step in turn, on random images.
 
@@ -35,11 +36,14 @@ def training_step_ratio(
         ``ratio``, its quartiles ``ratio_low`` and ``ratio_high``, the median ``float_ms`` and
         ``quantized_ms``, and the parameters.
     """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     plain = _step(Precision(scheme=FLOAT), input_shape, batch_size)
     quantized = _step(
         Precision(scheme=scheme, weight_bits=bits, activation_bits=bits), input_shape, batch_size
     )
     times = [(_time(plain), _time(quantized)) for _ in range(_WARM_UP + pairs)][_WARM_UP:]
+    torch.set_num_threads(before)
     ratios = [theirs / ours for ours, theirs in times]
     low, _, high = quantiles(ratios, n=4)
     return {
@@ -53,7 +57,7 @@ def training_step_ratio(
         "input_shape": list(input_shape),
         "batch_size": batch_size,
         "pairs": pairs,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
     }
 
 

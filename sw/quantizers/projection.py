@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,19 @@ from hdl.formats import Format
 # Up to this level a table lists the level of every half-integer; above, a binary search finds it.
 _LOOKUP_LIMIT = 1 << 12
 
-# Values looked up together.
+# Values worked on together: few enough for temporaries to stay in the cache.
 _CHUNK = 1 << 17
+
+
+def chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of one shape, flat and cut alike into pieces that fit in the cache.
+
+    The pieces of a contiguous tensor are views, and may be written to.
+    """
+    flat = [tensor.reshape(-1) for tensor in tensors]
+    if flat[0].numel() <= _CHUNK:
+        return iter([tuple(flat)])
+    return zip(*(tensor.split(_CHUNK) for tensor in flat), strict=True)
 
 
 class Projection(nn.Module, ABC):
@@ -62,18 +74,13 @@ class Lookup(Projection):
         self.register_buffer("table", torch.tensor(table, dtype=torch.float32), persistent=False)
 
     def _lookup(self, table: Tensor, values: Tensor, scale: float) -> Tensor:
-        # Flat rows of at most a chunk each, if there are several: the temporaries then stay in the cache,
-        # and gathering along rows is the only indexing by 32-bit integers that torch runs in parallel.
-        rows = len(values) if values.ndim > 1 and len(values) else 1
-        flat = values.reshape(rows, values.numel() // rows)
-        result = torch.empty_like(flat)
-        step = max(1, _CHUNK // max(1, flat.shape[1]))
-        for part, out in zip(flat.split(step), result.split(step), strict=True):
+        result = torch.empty_like(values, memory_format=torch.contiguous_format)
+        for part, out in chunks(values, result):
             halves = (part / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
             halves.nan_to_num_(2 * self.high + 1)
             index = halves.sub_(2 * self.low).int() if self.low else halves.int()
-            torch.gather(table.expand(len(part), -1), 1, index, out=out)
-        return result.view(values.shape)
+            torch.index_select(table, 0, index, out=out)
+        return result
 
     def levels(self, values: Tensor, scale: float) -> Tensor:
         return self._lookup(self.table.to(values.dtype), values, scale)

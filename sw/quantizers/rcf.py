@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from hdl.formats import Format, check_bool
 
 from .base import SMALLEST_SCALE, Quantizer
-from .normalize import dot, normalized
-from .projection import Projection
+from .normalize import normalized
+from .projection import Projection, chunks
 
 
 class _Clip(torch.autograd.Function):
@@ -34,9 +34,12 @@ class _Clip(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (gradient,) = gradients
         values, result = ctx.saved_tensors
-        inside = torch.ops.aten.hardtanh_backward(gradient, values, ctx.low, ctx.bound)
-        slope = (dot(gradient, result) - dot(inside, values)).div_(ctx.bound)
-        return (inside if ctx.masked else gradient), slope, None, None, None
+        inside = torch.empty_like(gradient, memory_format=torch.contiguous_format)
+        slope = gradient.new_zeros(())
+        for g, x, q, masked in chunks(gradient, values, result, inside):
+            torch.ops.aten.hardtanh_backward.grad_input(g, x, ctx.low, ctx.bound, grad_input=masked)
+            slope += torch.dot(g, q).sub_(torch.dot(masked, x))
+        return (inside if ctx.masked else gradient), slope.div_(ctx.bound), None, None, None
 
 
 class _Clipped(Quantizer):
