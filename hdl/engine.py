@@ -27,7 +27,7 @@ class Engine(wiring.Component):
     """Runs the program in its memory on the activations in its memory.
 
     The schedule is static: nothing stalls, so a run's cycles are known beforehand.  Memories are
-    written a slice at a time while the engine is idle; a write during a run is lost.
+    written a slice at a time, one cycle after it is offered; a write that falls into a run is lost.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ class Engine(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(parameters=p, drain=self.drain)
         m.submodules.array = array = self._array
         m.submodules.requantizer = requantizer = self._requantizer
+        self._register_writes(m)
         self._count_cycles(m, sequencer)
         self._connect_array(m, sequencer.step, array, requantizer)
         self._connect_small_tables(m, array, requantizer)
@@ -123,8 +124,19 @@ class Engine(wiring.Component):
             requantizer.accumulators.eq(array.accumulators),
         ]
 
-    def _selected(self, section: Section) -> Value:
-        return self.write_enable & ~self.busy & (self.write_section == section)
+    def _register_writes(self, m: Module) -> None:
+        """One register between the host and all memories, whose write ports are many and far apart."""
+        self._selected = {section: Signal(name=f"write_{section.name.lower()}") for section in Section}
+        self._address = Signal.like(self.write_address, name="registered_address")
+        self._slice = Signal.like(self.write_slice, name="registered_slice")
+        self._data = Signal.like(self.write_data, name="registered_data")
+        m.d.sync += [
+            self._address.eq(self.write_address),
+            self._slice.eq(self.write_slice),
+            self._data.eq(self.write_data),
+        ]
+        for section, selected in self._selected.items():
+            m.d.sync += selected.eq(self.write_enable & (self.write_section == section))
 
     def _read(self, m: Module, section: Section, address: Value) -> Value:
         """A memory that only the host writes; returns the word at `address`, one cycle later."""
@@ -133,10 +145,11 @@ class Engine(wiring.Component):
         store = memory.Memory(shape=unsigned(count * width), depth=section_depth(p, section), init=[])
         m.submodules[section.name.lower()] = store
         write, read = store.write_port(granularity=width), store.read_port()
+        selected = self._selected[section] & ~self.busy
         m.d.comb += [
-            write.addr.eq(self.write_address),
-            write.data.eq(self.write_data[:width].replicate(count)),
-            write.en.eq(Cat(self._selected(section) & (self.write_slice == i) for i in range(count))),
+            write.addr.eq(self._address),
+            write.data.eq(self._data[:width].replicate(count)),
+            write.en.eq(Cat(selected & (self._slice == i) for i in range(count))),
             # Never while the host writes: yosys then need not preserve the old word of a collision.
             read.en.eq(self.busy),
             read.addr.eq(address),
@@ -162,10 +175,10 @@ class Engine(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                write.addr.eq(self.write_address),
-                part.eq(self.write_slice),
-                write.data.eq(self.write_data[:group].replicate(per_word)),
-                enable.eq(self._selected(Section.ACTIVATIONS)),
+                write.addr.eq(self._address),
+                part.eq(self._slice),
+                write.data.eq(self._data[:group].replicate(per_word)),
+                enable.eq(self._selected[Section.ACTIVATIONS]),
             ]
         m.d.comb += write.en.eq(Cat(enable & (part == i) for i in range(per_word)))
         m.d.comb += read.addr.eq(address)
@@ -173,12 +186,12 @@ class Engine(wiring.Component):
 
     def _connect_small_tables(self, m: Module, array: Array, requantizer: Requantizer) -> None:
         m.d.comb += [
-            array.write_enable.eq(self._selected(Section.TABLES)),
-            array.write_address.eq(self.write_address),
-            array.write_data.eq(self.write_data),
-            requantizer.boundary_enable.eq(self._selected(Section.BOUNDARIES)),
-            requantizer.boundary_address.eq(self.write_address),
-            requantizer.boundary_data.eq(self.write_data),
+            array.write_enable.eq(self._selected[Section.TABLES] & ~self.busy),
+            array.write_address.eq(self._address),
+            array.write_data.eq(self._data),
+            requantizer.boundary_enable.eq(self._selected[Section.BOUNDARIES] & ~self.busy),
+            requantizer.boundary_address.eq(self._address),
+            requantizer.boundary_data.eq(self._data),
         ]
 
     def _connect_results(self, m: Module, requantizer: Requantizer) -> None:
