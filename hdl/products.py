@@ -120,25 +120,33 @@ def _selected_shift(m: Module, field: Value, shifts: tuple[int, ...], activation
     """`activation` shifted by the entry of `shifts` that `field` selects, counting from 1; 0 selects none."""
     addend = Signal(len(activation) + max(shifts), name=f"addend{max(shifts)}")
     if len(field) == 2:
-        m.d.comb += addend.eq(_shifted_in_two_stages(field, shifts, activation))
+        m.d.comb += addend.eq(_shifted_in_two_stages(m, field, shifts, activation))
         return addend
     with m.Switch(field):
         for value, shift in enumerate(shifts, start=1):
             with m.Case(value):
-                m.d.comb += addend.eq(activation << shift)
+                m.d.comb += addend.eq(activation.shift_left(shift))
     return addend
 
 
-def _shifted_in_two_stages(field: Value, shifts: tuple[int, ...], activation: Value) -> Value:
+def _shifted_in_two_stages(m: Module, field: Value, shifts: tuple[int, ...], activation: Value) -> Value:
     """Field value 1, 2 or 3 selects a shift, the largest first, in two 4-input tables a bit.
 
     The first stage sees two bits of activation, one of field and, if folded, the sign; the second two
-    bits of the first and the field.  A four-way multiplexer would take up to three tables.
+    bits of the first and the field.  A four-way multiplexer of folded bits takes up to three tables.
     """
     high, middle, low = shifts
-    near = Mux(field[1], activation, activation << (high - middle))
-    far = Mux(field.all(), near, near << (middle - low))
-    return Mux(field.any(), far, 0) << low
+    near = Signal(len(activation) + high - middle, name=f"near{high}")
+    far = Signal(len(near) + middle - low, name=f"far{high}")
+    some, last = Signal(name=f"some{high}"), Signal(name=f"last{high}")
+    m.d.comb += [
+        some.eq(field.any()),
+        last.eq(field.all()),
+        near.eq(Mux(field[1], activation, activation.shift_left(high - middle))),
+        # gated, not multiplexed with 0, which synthesis would make a reset of its own for every lane
+        far.eq(Mux(last, near, near.shift_left(middle - low)) & some.replicate(len(far))),
+    ]
+    return far.shift_left(low)
 
 
 class MultiplyProduct(Product):
