@@ -12,19 +12,21 @@ from amaranth.hdl import Shape
 from mkdocs.exceptions import PluginError
 
 from hdl import layouts
-from hdl.formats import SCHEMES, APoT, Format, PoT, Uniform, apot, named
+from hdl.formats import SCHEMES, APoT, Format, PoT, Uniform, apot, basis, named
 
 Named = tuple[tuple[str, ...], click.Command]
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"^<!-- generated: (?P<name>\w+) ?(?P<argument>.*?) -->$", re.MULTILINE)
-PARAMETER = re.compile(r"[(][?]P<(\w+)>.*?[)]")
+PARAMETER = re.compile(r"[(][?]P<(\w+)>(?:[^()]|[(][^()]*[)])*[)]")
 MOST_LEVELS = 32
 FAMILIES: dict[str, list[Format]] = {
     "uniform": [Uniform(bits=bits) for bits in range(2, 9)],
     "pot": [PoT(k=k) for k in range(1, 5)],
     "apot": [apot(bits=bits) for bits in range(2, 10)],
     "apot_activations": [apot(bits=bits, signed=False) for bits in range(1, 9)],
+    "laplace": [basis(family="laplace", planes=planes) for planes in range(1, 5)],
+    "gauss": [basis(family="gauss", planes=planes) for planes in range(1, 5)],
     "apot_other": [APoT(k=k, n=n) for k, n in ((1, 2), (1, 3), (3, 1), (3, 2))],
 }
 

@@ -81,6 +81,8 @@ class AcceleratorParameters:
             raise TypeError(f"weight_format must be a format's name, not {self.weight_format!r}")
         if not self.format.signed:
             raise ValueError(f"weight_format must be a signed format, not {self.weight_format!r}")
+        if 0 not in self.format.codes:
+            raise ValueError(f"weight_format must have a level 0, to pad with, not {self.weight_format!r}")
         for name, high in _LIMITS.items():
             check_int(name, getattr(self, name), low=1, high=high)
         if self.requantizers & (self.requantizers - 1):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hdl.formats import SCHEMES, APoT, Format, PoT, Table, Uniform, apot, named, signed_width
+from hdl.formats import SCHEMES, APoT, Format, PoT, Table, Uniform, apot, basis, named, signed_width
 from hdl.formats.apot import Term
 from tests.closed_form import apot_levels
 
@@ -38,6 +38,7 @@ EVERY = [
     *(APoT(k=2, n=n, odd=True, signed=signed) for n in (1, 2, 3) for signed in (True, False)),
     *(PoT(k=k, signed=signed) for k in (1, 2, 3, 4, 5) for signed in (True, False)),
     *(Uniform(bits=bits, signed=signed) for bits in (2, 4, 8) for signed in (True, False)),
+    *(basis(family=family, planes=planes) for family in ("laplace", "gauss") for planes in (1, 2, 3, 4)),
 ]
 
 
@@ -167,7 +168,7 @@ def test_names_written_out() -> None:
 
 
 def test_every_scheme_is_in_the_catalog() -> None:
-    assert {scheme.scheme for scheme in SCHEMES} == {"uniform", "pot", "apot"}
+    assert {scheme.scheme for scheme in SCHEMES} == {"uniform", "pot", "apot", "basis"}
 
 
 @pytest.mark.parametrize(
@@ -271,13 +272,15 @@ def test_level_width() -> None:
         (
             lambda: named("apot_k2"),
             ValueError,
-            "format must be a name like 'apot_k2n2' or 'uniform_b8u' (uniform, pot, apot), not 'apot_k2'",
+            "format must be a name like 'apot_k2n2' or 'uniform_b8u' "
+            "(uniform, pot, apot, basis, laplace, gauss), not 'apot_k2'",
         ),
         (lambda: named("pot_k9"), ValueError, "k must be an integer from 1 to 5, not 9"),
         (
             lambda: named(3),
             TypeError,
-            "format must be a name like 'apot_k2n2' or 'uniform_b8u' (uniform, pot, apot), not 3",
+            "format must be a name like 'apot_k2n2' or 'uniform_b8u' "
+            "(uniform, pot, apot, basis, laplace, gauss), not 3",
         ),
     ],
 )

@@ -5,6 +5,7 @@ Pure Python: nothing in this package imports Amaranth, torch or numpy.
 
 from .apot import APoT, PoT, Term, apot
 from .base import Field, Format, signed_width
+from .basis import Basis, basis
 from .catalog import SCHEMES, named
 from .checks import check_bool, check_int
 from .table import Table
@@ -13,6 +14,7 @@ from .uniform import Uniform
 __all__ = [
     "SCHEMES",
     "APoT",
+    "Basis",
     "Field",
     "Format",
     "PoT",
@@ -20,6 +22,7 @@ __all__ = [
     "Term",
     "Uniform",
     "apot",
+    "basis",
     "check_bool",
     "check_int",
     "named",
