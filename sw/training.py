@@ -97,7 +97,7 @@ class Trainer:
         """One pass over the training images in an order given by seed, stage and epoch; the log's row."""
         self.model.train()
         total = 0.0
-        for step, (images, labels) in enumerate(self._batches(), start=1):
+        for step, (images, labels) in enumerate(self.batches(), start=1):
             self.optimizer.zero_grad()
             loss = nn.functional.cross_entropy(self.model(images), labels)
             loss.backward()
@@ -120,7 +120,8 @@ class Trainer:
             "test_accuracy": round(accuracy(self.model, data.test_images, data.test_labels), 6),
         }
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of this epoch's steps, shuffled; images short of a batch are left out."""
         generator = torch.Generator().manual_seed(
             (self.recipe.seed * 101 + self.stage) * 100_003 + self.epoch
         )

@@ -42,11 +42,17 @@ def same_states(left: dict, right: dict) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
+def draw(_trainer, _loss, row):
+    """Use torch's global generator in every step, as a model with dropout would."""
+    if row is None:
+        torch.rand(1)
+
+
 @pytest.fixture(scope="module")
 def straight(few, tmp_path_factory):
     """The run of `RECIPE` without interruption, and its file."""
     path = tmp_path_factory.mktemp("straight") / "net.pt"
-    return training.train(RECIPE, few, path), path
+    return training.train(RECIPE, few, path, report=draw), path
 
 
 def test_stages_of_a_progressive_recipe():
@@ -122,7 +128,8 @@ def test_resumed_run_equals_straight_run(straight, few, tmp_path, stop):
     path = tmp_path / "net.pt"
     rows = []
 
-    def interrupt(_trainer, _loss, row):
+    def interrupt(trainer, loss, row):
+        draw(trainer, loss, row)
         if row is not None:
             rows.append(row)
         elif len(rows) == stop:
@@ -133,8 +140,9 @@ def test_resumed_run_equals_straight_run(straight, few, tmp_path, stop):
     kept = checkpoints.load(path)
     assert len(kept.history) == stop
     torch.manual_seed(99)
-    done = training.train(RECIPE, few, path, resumed=kept)
+    done = training.train(RECIPE, few, path, resumed=kept, report=draw)
     assert same_states(done.model, straight[0].model)
+    assert torch.equal(done.rng, straight[0].rng)
     assert done.history == straight[0].history
     assert training.log_path(path).read_text() == training.log_path(straight[1]).read_text()
 
@@ -164,12 +172,27 @@ def test_progressive_stage_starts_from_the_one_before(few, tmp_path):
     assert higher.model["blocks.1.convolution.quantizer.alpha"] != 3.0
 
 
-def test_training_writes_the_initial_weights_through(straight, few, tmp_path):
-    recipe = Recipe(epochs=1, batch_size=32, lr=1e-30)
+@pytest.mark.parametrize("progressive", [False, True])
+def test_every_stage_starts_from_the_weights_before(straight, few, tmp_path, progressive):
+    """At a rate of nothing, the initial weights come out of the last stage."""
+    recipe = Recipe(epochs=1, batch_size=32, lr=1e-30, seed=7, progressive=progressive)
     done = training.train(recipe, few, tmp_path / "n.pt", initial=("it", straight[0]))
     for key, value in straight[0].model.items():
-        if "running" not in key and "num_batches" not in key:
+        if key.endswith(("weight", "bias")):
             assert torch.equal(done.model[key], value), key
+
+
+def test_each_epoch_has_its_own_order(few):
+    orders = []
+    for stage in (0, 1):
+        trainer = training.Trainer(RECIPE, few, stage=stage)
+        for trainer.epoch in (0, 1):
+            batches = list(trainer.batches())
+            assert [len(labels) for _, labels in batches] == [32, 32, 32]
+            orders.append([tuple(image.flatten().tolist()) for images, _ in batches for image in images])
+    everything = sorted(tuple(image.flatten().tolist()) for image in few.train_images)
+    assert all(sorted(order) == everything for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
 
 
 def test_initial_weights_of_another_model_are_refused(straight):
