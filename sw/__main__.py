@@ -7,7 +7,7 @@ import click
 from hdl.console import Tool
 
 # Each command is the object of its name in the module of its name.
-COMMANDS = ("train", "export", "pack")
+COMMANDS = ("train", "export", "pack", "levels")
 
 
 class Commands(Tool):
@@ -30,6 +30,7 @@ class Commands(Tool):
     Examples:
       python -m sw train --progressive --bits 4/4 -o build/net.pt
       python -m sw export build/net.pt -o build/net.safetensors
+      python -m sw levels --family laplace --planes 3
     """,
 )
 def main() -> None:
