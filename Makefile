@@ -9,7 +9,7 @@ ifneq ($(filter-out icarus verilator,$(SIM)),)
 $(error SIM must be icarus or verilator, not $(SIM))
 endif
 
-.PHONY: help setup demo test nightly sim lint docs bench clean
+.PHONY: help setup demo test nightly sim prove lint docs bench clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -30,6 +30,9 @@ nightly: setup ## run the tests that are too long for every change
 
 sim: setup ## run the cocotb benches on both simulators, or on one: make sim SIM=icarus
 	@$(PYTEST) tests/test_benches.py tests/test_accelerator.py $(SIM:%=--simulator %)
+
+prove: setup ## prove that blocks equal their level tables, for all inputs and all time
+	@$(PYTHON) -m verif prove
 
 lint: setup ## check style, formatting and types
 	@$(PYTHON) -m ruff check .

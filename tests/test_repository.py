@@ -23,7 +23,7 @@ ARROWS = {
     "hdl": ("hdl",),
     "gen": ("gen", "hdl"),
     "sw": ("sw", *SHARED),
-    "verif": ("verif", *SHARED, "gen", "sw"),
+    "verif": ("verif", *SHARED, "gen", "sw", "fpga.yosys"),
     "fpga": ("fpga", "hdl", "gen", "sw"),
 }
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,12 +12,13 @@ EXAMPLES = """
 Examples:
   python -m verif demo
   python -m verif bench -o build/bench.json
+  python -m verif prove apot_pe
 """
 
 
 @click.group(cls=Tool, epilog=EXAMPLES)
 def main() -> None:
-    """Run networks on simulated hardware, and measure the tools."""
+    """Run networks on simulated hardware, prove blocks, and measure the tools."""
 
 
 @main.command(
@@ -89,6 +90,15 @@ def bench(output: Path) -> None:
     from .bench import run
 
     run(output)
+
+
+@main.command(epilog="\b\nExamples:\n  python -m verif prove\n  python -m verif prove apot_pe apot_dot")
+@click.argument("blocks", nargs=-1)
+def prove(blocks: tuple[str, ...]) -> None:
+    """Prove that blocks equal their level tables, for all inputs and all time; all BLOCKS by default."""
+    from .proofs import report
+
+    report(blocks)
 
 
 if __name__ == "__main__":
