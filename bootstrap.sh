@@ -72,5 +72,7 @@ pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 pip install --quiet 'pip>=25.1,<27' # --group came with 25.1
 pip install --group run --group test --group lint --group docs |
     sed -un 's/^ *\(Downloading .* MB)\)$/bootstrap: \1/p'
+say "compiling the Verilog writer, once"
+.venv/bin/python -m gen apot_pe --k 2 --n 2 -o - >/dev/null
 mv .venv/unfinished .venv/ready
 say "ready"
