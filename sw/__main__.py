@@ -7,7 +7,7 @@ import click
 from hdl.console import Tool
 
 # Each command is the object of its name in the module of its name.
-COMMANDS = ("train", "export", "pack", "levels")
+COMMANDS = ("train", "export", "pack", "levels", "tables")
 
 
 class Commands(Tool):
