@@ -20,7 +20,8 @@ from .parameters import ADDRESS_WIDTH, AcceleratorParameters
 from .requantizer import Requantizer
 from .sequencer import Sequencer
 
-READ_LATENCY = 1
+READ_LATENCY = 2
+"""A memory and a register behind it, since block memories are slow to answer."""
 
 
 class Engine(wiring.Component):
@@ -109,9 +110,11 @@ class Engine(wiring.Component):
 
     def _connect_array(self, m: Module, step: Value, array: Array, requantizer: Requantizer) -> None:
         codes = self._activations(m, step.activation_address, requantizer)
+        # The array registers weights first of all, so their address waits, which is narrower.
+        weight_address = delayed(m, step.weight_address, cycles=READ_LATENCY - 1)
         m.d.comb += [
-            array.weights.eq(self._read(m, Section.WEIGHTS, step.weight_address)),
-            array.codes.eq(codes),
+            array.weights.eq(self._read(m, Section.WEIGHTS, weight_address)),
+            array.codes.eq(delayed(m, codes, cycles=READ_LATENCY - 1)),
             array.enable.eq(delayed(m, step.valid, cycles=READ_LATENCY)),
             array.clear.eq(delayed(m, step.valid & step.first, cycles=READ_LATENCY)),
             array.table.eq(delayed(m, step.table, cycles=READ_LATENCY)),

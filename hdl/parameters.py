@@ -15,6 +15,8 @@ SHIFT_WIDTH = 6
 VALUE_WIDTH = 18
 RESULT_WIDTH = 32
 ADDRESS_WIDTH = 24
+FETCH_LATENCY = 2
+"""Cycles from a program address until the sequencer has the word in a register."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,7 @@ class AcceleratorParameters:
     def drain(self) -> int:
         """Cycles from a layer's last step until its last output can be read (see `Engine`)."""
         adder_levels = (self.lanes - 1).bit_length()
-        return 12 + adder_levels + self.groups + self.code_width
+        return 13 + adder_levels + self.groups + self.code_width
 
     @property
     def build_id(self) -> int:

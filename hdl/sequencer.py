@@ -5,11 +5,10 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Status
-from .parameters import ADDRESS_WIDTH, AcceleratorParameters
+from .parameters import ADDRESS_WIDTH, FETCH_LATENCY, AcceleratorParameters
 from .walker import Walker, step_layout
 
 LAYER_WORDS = LAYER.size // STREAM_WIDTH
-HALT_CYCLES = LAYER_WORDS + 2
 
 _DIMENSIONS = (
     "passes",
@@ -27,8 +26,8 @@ _DIMENSIONS = (
 class Sequencer(wiring.Component):
     """Runs a program: fetches each layer and its passes, checks them, and walks the layer.
 
-    After a layer it waits `drain` cycles, until the layer's last output is written.  A layer with P
-    passes takes ``HALT_CYCLES + P + drain`` cycles besides its walk, and the final HALT `HALT_CYCLES`.
+    After a layer it waits `drain` cycles, until the layer's last output is written.  Fetching and checking
+    a command takes ``LAYER_WORDS + FETCH_LATENCY + 1`` cycles, the P passes of a layer ``P + FETCH_LATENCY``.
 
     A command that cannot be run, or an address outside its memory, ends the program with an error code;
     nothing is written outside a memory.
@@ -75,17 +74,18 @@ class Sequencer(wiring.Component):
         m = Module()
         p = self._parameters
         layer = Signal(LAYER)
-        loading = Signal(PASS)
+        word, loading = Signal(STREAM_WIDTH), Signal(PASS)
         pointer = Signal(ADDRESS_WIDTH)
-        count = Signal(range(max(LAYER_WORDS, p.passes, self._drain) + 1))
+        count = Signal(range(max(LAYER_WORDS, p.passes, self._drain) + FETCH_LATENCY + 1))
 
         m.submodules.walker = walker = Walker(parameters=p)
         m.submodules.passes = passes = memory.Memory(shape=PASS, depth=p.passes, init=[])
         write, read = passes.write_port(), passes.read_port(domain="comb")
         fault = self._fault(m, walker)
+        m.d.sync += word.eq(self.program_data)
         m.d.comb += [
-            loading.eq(self.program_data),
-            write.addr.eq(count),
+            loading.eq(word),
+            write.addr.eq(count - FETCH_LATENCY),
             write.data.eq(loading),
             read.addr.eq(walker.pass_index),
             walker.layer.eq(layer),
@@ -107,15 +107,14 @@ class Sequencer(wiring.Component):
                 with m.If(self.start):
                     m.next = "FETCH"
             with m.State("FETCH"):
-                m.d.sync += layer.eq(Cat(layer.as_value()[STREAM_WIDTH:], self.program_data))
-                with m.If(count == LAYER_WORDS):
-                    m.d.sync += count.eq(0)
+                m.d.sync += [layer.eq(Cat(layer.as_value()[STREAM_WIDTH:], word)), count.eq(count + 1)]
+                with m.If(count < LAYER_WORDS):
+                    m.d.sync += pointer.eq(pointer + 1)
+                with m.If(count == LAYER_WORDS + FETCH_LATENCY - 1):
                     m.next = "CHECK"
-                with m.Else():
-                    m.d.sync += [count.eq(count + 1), pointer.eq(pointer + 1)]
             with m.State("CHECK"):
                 m.d.comb += walker.load.eq(1)
-                m.d.sync += pointer.eq(pointer + 1)
+                m.d.sync += count.eq(0)
                 with m.If(pointer + layer.passes > p.program_words):
                     stop(Status.PROGRAM_RANGE)
                 with m.Elif(layer.opcode == LayerOpcode.HALT):
@@ -131,15 +130,17 @@ class Sequencer(wiring.Component):
                 with m.Else():
                     m.next = "PASSES"
             with m.State("PASSES"):
-                m.d.comb += write.en.eq(1)
-                with m.If(loading.count == 0):
-                    stop(Status.ZERO_DIMENSION)
-                with m.Elif(loading.table >= p.tables):
-                    stop(Status.LAYER_LIMIT)
-                with m.Elif(count == layer.passes - 1):
-                    m.next = "WALK"
-                with m.Else():
-                    m.d.sync += [count.eq(count + 1), pointer.eq(pointer + 1)]
+                m.d.sync += count.eq(count + 1)
+                with m.If(count < layer.passes):
+                    m.d.sync += pointer.eq(pointer + 1)
+                with m.If(count >= FETCH_LATENCY):
+                    m.d.comb += write.en.eq(1)
+                    with m.If(loading.count == 0):
+                        stop(Status.ZERO_DIMENSION)
+                    with m.Elif(loading.table >= p.tables):
+                        stop(Status.LAYER_LIMIT)
+                    with m.Elif(count == layer.passes + (FETCH_LATENCY - 1)):
+                        m.next = "WALK"
             with m.State("WALK"):
                 m.d.comb += walker.run.eq(1)
                 m.d.sync += count.eq(0)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from hdl.layouts import LAYER, STREAM_WIDTH
-from hdl.parameters import AcceleratorParameters
+from hdl.parameters import FETCH_LATENCY, AcceleratorParameters
 
-COMMAND_CYCLES = LAYER.size // STREAM_WIDTH + 2
+COMMAND_CYCLES = LAYER.size // STREAM_WIDTH + FETCH_LATENCY + 1
 """Fetching and checking one layer command, or the final HALT."""
 
 
@@ -37,7 +37,7 @@ class LayerSchedule:
 def layer_cycles(*, parameters: AcceleratorParameters, pixels: int, tiles: int, steps: Sequence[int]) -> int:
     """Cycles of a layer whose passes have so many steps per pixel and tile."""
     walk = tiles * pixels * sum(max(count, parameters.groups) for count in steps)
-    return COMMAND_CYCLES + len(steps) + walk + parameters.drain
+    return COMMAND_CYCLES + len(steps) + FETCH_LATENCY + walk + parameters.drain
 
 
 def program_cycles(layers: Sequence[LayerSchedule]) -> int:

@@ -81,9 +81,12 @@ def run(
     steps = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*steps, console=Console(stderr=True)) as progress:
 
-        def step(text: str) -> None:
+        def finish() -> None:
             for task in progress.tasks:
                 progress.update(task.id, total=1, completed=1)
+
+        def step(text: str) -> None:
+            finish()
             progress.add_task(text, total=None)
 
         step("packing")
@@ -109,7 +112,7 @@ def run(
         expected = reference.logits.numpy()
         agreed = agreement(trained.network().eval(), pictures, codes=reference.codes, logits=reference.logits)
         wrong = int((answers.logits != expected).sum() + (first.logits != expected[:WAVE_IMAGES]).sum())
-        step("done")
+        finish()
     floating, quantized = (
         [row["test_accuracy"] for row in trained.history if row["stage"] == str(stage)][-1]
         for stage in (recipe.stages[0], recipe.stages[-1])
