@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from hdl.console import RefusedError
 from hdl.formats import Format, named
 from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Section, search_order, section_depth
-from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH, RESULT_WIDTH, VALUE_WIDTH, AcceleratorParameters
+from hdl.parameters import VALUE_WIDTH, AcceleratorParameters
 
 from .bits import Words, slice_words, struct_bits
 from .digits import activation_digits, weight_digits
-from .network import SHIFT_LIMIT, IntegerLayer, IntegerNetwork
+from .limits import check_command, check_layer, fit
+from .network import IntegerLayer, IntegerNetwork
 from .schedule import LayerSchedule, layer_cycles
 from .weights import channel_words, weight_words
 
@@ -130,7 +131,7 @@ class _Compiler:
         values = named(layer.input_format)
         words = -(-channels // self._p.lanes) * len(self._activation_digits(layer, values))
         tensor = Tensor(base=0, channels=channels, height=height, width=width, pitch=words, format=values)
-        _fit(layer, "activation memory", tensor.size, self._p.activation_words, "words")
+        fit(layer, "activation memory", tensor.size, self._p.activation_words, "words")
         return tensor
 
     def _activation_digits(self, layer: IntegerLayer, values: Format) -> list[tuple[int, tuple[int, ...]]]:
@@ -141,9 +142,11 @@ class _Compiler:
         p = self._p
         outputs, inputs, kernel_height, kernel_width = layer.weights.shape
         height, width = _output_size(source.height, layer), _output_size(source.width, layer, axis=3)
+        if min(height, width) < 1:
+            raise RefusedError(f"layer {layer.name!r}: kernel must fit in the padded input")
         tiles, words = -(-outputs // p.rows), -(-inputs // p.lanes)
         target = self._place_output(layer, source, height=height, width=width, tiles=tiles, at_top=at_top)
-        _check_layer(layer, source, p)
+        check_layer(layer, input_format=source.format, parameters=p)
         weights = _digits(layer, weight_digits, values=named(layer.weight_format), array=p.format)
         places = self._activation_digits(layer, source.format)
         passes = [
@@ -156,7 +159,7 @@ class _Compiler:
             for index, (place, table) in enumerate(places)
             for weight_place in weights.places
         ]
-        _fit(layer, "passes", len(passes), p.passes, "passes")
+        fit(layer, "passes", len(passes), p.passes, "passes")
         command = {
             "opcode": LayerOpcode.CONVOLUTION,
             "encoding": self._encoding(layer),
@@ -181,7 +184,7 @@ class _Compiler:
             "output": target.base * p.groups_per_word,
             "output_pitch": target.pitch * p.groups_per_word,
         }
-        _check_command(layer, command, passes)
+        check_command(layer, command, passes)
         self._program.append(_struct_words(LAYER, {key: np.array([v]) for key, v in command.items()}))
         fields = {key: np.array([turn[key] for turn in passes]) for key in passes[0]}
         self._program.append(_struct_words(PASS, fields))
@@ -207,12 +210,12 @@ class _Compiler:
         p = self._p
         outputs = layer.weights.shape[0]
         if layer.output_format is None:
-            _fit(layer, "result memory", height * width * tiles * p.groups, p.result_words, "words")
+            fit(layer, "result memory", height * width * tiles * p.groups, p.result_words, "words")
             shape = {"channels": outputs, "height": height, "width": width}
             return Tensor(base=0, pitch=tiles * p.rows // p.lanes, format=source.format, **shape)
         pitch = -(-tiles * p.rows // p.lanes)
         size = height * width * pitch
-        _fit(layer, "activation memory", source.size + size, p.activation_words, "words")
+        fit(layer, "activation memory", source.size + size, p.activation_words, "words")
         return Tensor(
             base=p.activation_words - size if at_top else 0,
             channels=outputs,
@@ -226,7 +229,7 @@ class _Compiler:
         """Place of an entry that layers share."""
         if entry not in known:
             known.append(entry)
-        _fit(layer, what, len(known), limit, what)
+        fit(layer, what, len(known), limit, what)
         return known.index(entry)
 
     def _encoding(self, layer: IntegerLayer) -> int:
@@ -286,43 +289,6 @@ def _unfold_first(layer: IntegerLayer, shape: tuple[int, int, int], *, lanes: in
         return None
     flat = np.ascontiguousarray(layer.weights.reshape(outputs, inputs * taps, 1, 1))
     return replace(layer, weights=flat, stride=1, padding=0)
-
-
-def _check_layer(layer: IntegerLayer, source: Tensor, p: AcceleratorParameters) -> None:
-    """Refuse what the datapath cannot carry exactly, from the weights as they are."""
-    _fit(layer, "sum of one pass", layer.weights[0].size, p.depth, "products")
-    for name, limit in (("multiplier", 1 << (MULTIPLIER_WIDTH - 1)), ("bias", 1 << (BIAS_WIDTH - 1))):
-        values = getattr(layer, name)
-        if values.min() < -limit or values.max() >= limit:
-            raise RefusedError(f"layer {layer.name!r}: {name} must lie in {-limit} … {limit - 1}")
-    if layer.shift.min() < 0 or layer.shift.max() > SHIFT_LIMIT:
-        raise RefusedError(f"layer {layer.name!r}: shift must lie in 0 … {SHIFT_LIMIT}")
-    reach = np.abs(layer.weights).sum(axis=(1, 2, 3)) * source.format.max_level
-    total = reach * np.abs(layer.multiplier) + np.abs(layer.bias)
-    _fit(layer, "scaled sum", int(total.max()).bit_length() + 1, p.sum_width, "bits")
-    if layer.output_format is None:
-        result = int((total >> layer.shift).max()).bit_length() + 1
-        _fit(layer, "result", result, RESULT_WIDTH, "bits")
-    else:
-        top = named(layer.output_format).boundaries[-1] << layer.fraction >> 1
-        _fit(layer, "top boundary", top.bit_length() + 1, VALUE_WIDTH, "bits")
-
-
-def _check_command(layer: IntegerLayer, command: dict[str, int], passes: list[dict[str, int]]) -> None:
-    """Refuse what a command's fields cannot hold."""
-    for layout, values in ((LAYER, command), *((PASS, turn) for turn in passes)):
-        for name, value in values.items():
-            limit = (1 << layout[name].width) - 1
-            if value > limit or (value < 0 and name != "origin"):
-                raise RefusedError(f"layer {layer.name!r}: {name} must be at most {limit}, not {value}")
-
-
-def _fit(layer: IntegerLayer, what: str, needed: int, limit: int, unit: str) -> None:
-    if needed > limit:
-        raise RefusedError(
-            f"layer {layer.name!r}: {what} needs {needed} {unit}, {needed - limit} more than the "
-            f"accelerator's {limit}"
-        )
 
 
 def _struct_words(layout: data.StructLayout, fields: dict[str, NDArray[np.integer]]) -> Words:
