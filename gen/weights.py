@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hdl.formats import APoT, Format, PoT, Table, Uniform, named
+from hdl.formats import APoT, Basis, Format, PoT, Table, Uniform, basis, named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,33 @@ class UniformWeights:
     @property
     def weight_format(self) -> Format:
         return Uniform(bits=self.bits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BasisWeights:
+    """Multi-bit binary bases.
+
+    Parameters
+    ----------
+    coordinates
+        1 to 4 integers in ascending order, separated by commas: a weight is a sum of plus or minus each.
+    family
+        The distribution of the weights, laplace or gauss, to choose the coordinates for.
+    planes
+        How many coordinates to choose, 1 to 4.
+    """
+
+    coordinates: tuple[int, ...] | None = None
+    family: str | None = None
+    planes: int | None = None
+
+    @property
+    def weight_format(self) -> Basis:
+        if self.coordinates is not None and self.family is None and self.planes is None:
+            return Basis(coordinates=self.coordinates)
+        if self.coordinates is not None or self.family is None or self.planes is None:
+            raise ValueError("coordinates, or family and planes, must be given, and not both")
+        return basis(family=self.family, planes=self.planes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from .formats import Format, check_int, signed_width
 
+MAX_DEPTH = 2**24
+
 
 def add(left: Value, right: Value, carry: Value) -> Value:
     """``left + right + carry`` in one carry chain; a constant carry of 0 costs nothing.
@@ -83,9 +85,22 @@ def accumulator_shape(
     TypeError, ValueError
         If `depth` is out of range, or `width` is narrower than the sums need.
     """
-    check_int("depth", depth, low=1, high=2**24)
+    check_int("depth", depth, low=1, high=MAX_DEPTH)
     low, high = weight_format.sum_range(depth=depth, activation_max=2**activation_width - 1)
-    needed = max(high, -low).bit_length() if folded else signed_width(low, high)
+    if folded:
+        low, high = 0, max(high, -low)
+    return sum_shape(low, high, depth=depth, signed=not folded, width=width)
+
+
+def sum_shape(low: int, high: int, *, depth: int, signed: bool, width: int | None = None) -> Shape:
+    """Shape of an accumulator for sums from `low` to `high`, which are of `depth` products; `width` as above.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `width` is out of range or narrower than the sums need.
+    """
+    needed = signed_width(low, high) if signed else high.bit_length()
     if width is None:
         width = needed
     check_int("accumulator_width", width, low=1, high=128)
@@ -93,4 +108,4 @@ def accumulator_shape(
         raise ValueError(
             f"accumulator_width must be at least {needed} for sums of {depth} products, not {width!r}"
         )
-    return Shape(width, signed=not folded)
+    return Shape(width, signed=signed)

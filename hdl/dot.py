@@ -6,9 +6,10 @@ from amaranth.hdl import Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arithmetic import Accumulator, accumulator_shape, add
+from .arithmetic import Accumulator, accumulator_shape
 from .formats import Format, check_int
 from .products import Product, product_for
+from .sums import registered, tree
 
 MAX_LANES = 256
 
@@ -100,45 +101,20 @@ class DotProduct(wiring.Component):
             m.submodules[f"multiplier{lane}"] = product
             m.d.comb += product.weight.eq(self.weights[lane])
             m.d.comb += product.activation.eq(self.activations[lane])
-            terms.append(_registered(m, product.product, name=f"product{lane}"))
+            terms.append(registered(m, product.product, name=f"product{lane}"))
             carries.append(
-                _registered(m, product.carry, name=f"carry{lane}") if product.has_carry else Const(0)
+                registered(m, product.carry, name=f"carry{lane}") if product.has_carry else Const(0)
             )
-        level = 0
-        while len(terms) > 1:
-            level += 1
-            terms, carries = _halve(m, terms, carries, level=level)
-        m.submodules.sum = total = Accumulator(term_shape=terms[0].shape(), shape=self.accumulator.shape())
+        term, carry, _ = tree(m, terms, carries)
+        m.submodules.sum = total = Accumulator(term_shape=term.shape(), shape=self.accumulator.shape())
         m.d.comb += [
             total.enable.eq(delayed(m, self.enable, cycles=self.latency - 1)),
             total.clear.eq(delayed(m, self.clear, cycles=self.latency - 1)),
-            total.term.eq(terms[0]),
-            total.carry.eq(carries[0]),
+            total.term.eq(term),
+            total.carry.eq(carry),
             self.accumulator.eq(total.accumulator),
         ]
         return m
-
-
-def _registered(m: Module, value: Value, *, name: str) -> Signal:
-    """Data after a register; without a reset, since a reset drops the `enable` that would add it."""
-    register = Signal(value.shape(), name=name, reset_less=True)
-    m.d.sync += register.eq(value)
-    return register
-
-
-def _halve(
-    m: Module, terms: list[Value], carries: list[Value], *, level: int
-) -> tuple[list[Value], list[Value]]:
-    """One level of the tree: neighbours added with one carry each; the other carries move on."""
-    sums: list[Value] = []
-    for i in range(0, len(terms) - 1, 2):
-        sums.append(_registered(m, add(terms[i], terms[i + 1], carries[i]), name=f"sum{level}_{i // 2}"))
-    if len(terms) % 2:
-        sums.append(_registered(m, terms[-1], name=f"sum{level}_{len(terms) // 2}"))
-    left = carries[1::2] + (carries[-1:] if len(terms) % 2 else [])
-    if isinstance(left[0], Const):
-        return sums, left
-    return sums, [_registered(m, carry, name=f"carry{level}_{i}") for i, carry in enumerate(left)]
 
 
 def delayed(m: Module, value: Value, *, cycles: int) -> Value:

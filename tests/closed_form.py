@@ -27,3 +27,11 @@ def apot_levels(*, k: int, n: int, odd: bool = False) -> list[int]:
 def uniform_levels(*, bits: int) -> list[int]:
     """Two's complement integers."""
     return [code - (code >> (bits - 1)) * 2**bits for code in range(2**bits)]
+
+
+def basis_levels(coordinates: tuple[int, ...]) -> list[int]:
+    """DMBQ, eq. (1): Σ s_i A_i, where s_i is 1 if bit i of the code is set and -1 if not."""
+    return [
+        sum((1 if code >> i & 1 else -1) * each for i, each in enumerate(coordinates))
+        for code in range(2 ** len(coordinates))
+    ]

@@ -27,6 +27,11 @@ BLOCKS = [
     ("pot_dot", {"k": 2, "folded": True, "lanes": 1}),
     ("uniform_dot", {"bits": 4, "lanes": 5}),
     ("table_dot", {"format": "apot_k2n1", "lanes": 4}),
+    ("basis_dot", {"family": "laplace", "planes": 3, "lanes": 5, "rows": 2}),
+    ("basis_dot", {"coordinates": (1,), "lanes": 1, "activation_width": 1, "depth": 1}),
+    ("basis_dot", {"family": "gauss", "planes": 4, "lanes": 4, "folded": True}),
+    ("basis_dot", {"family": "laplace", "planes": 2, "lanes": 3, "serial": True}),
+    ("basis_dot", {"family": "gauss", "planes": 3, "lanes": 4, "serial": True, "folded": True}),
 ]
 NAMES = ["-".join([block, *map(str, values.values())]) for block, values in BLOCKS]
 

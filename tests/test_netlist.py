@@ -26,6 +26,12 @@ SHIFTED: list[tuple[str, dict[str, Any]]] = [
     *(("apot_dot", {"k": 2, "n": 2, "lanes": lanes}) for lanes in (1, 5, 16)),
     *(("apot_dot", {"k": 2, "n": 1, "odd": True, "lanes": lanes, "folded": True}) for lanes in (1, 16)),
     *(("pot_dot", {"k": 2, "lanes": 4, "folded": folded}) for folded in (False, True)),
+    *(
+        ("basis_dot", {"family": "laplace", "planes": planes, "lanes": 6, "rows": 2, "serial": serial})
+        for planes in (1, 2, 3, 4)
+        for serial in (False, True)
+    ),
+    ("basis_dot", {"family": "gauss", "planes": 4, "lanes": 16, "folded": True}),
 ]
 MULTIPLIED: list[tuple[str, dict[str, Any], int]] = [
     ("uniform_pe", {"bits": 4}, 1),

@@ -14,7 +14,10 @@ PERIOD_NS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """Inputs of one clock cycle; `terms` are the exact sums of products that the codes stand for."""
+    """Inputs of one clock cycle; `terms` are the exact sums of products that the codes stand for.
+
+    `plane` says which plane of a serial unit the weights are.
+    """
 
     rst: bool = False
     enable: bool = False
@@ -22,6 +25,7 @@ class Cycle:
     weights: Sequence[int]
     activations: Sequence[int]
     terms: Sequence[int]
+    plane: int = 0
 
 
 @dataclass(kw_only=True)
@@ -82,6 +86,7 @@ class Ports:
     activation_width: int
     accumulator_width: int
     signed: bool
+    plane: Any = None
 
     async def check(self, cycles: Iterable[Cycle], *, sums: Sums) -> int:
         """Drive every cycle and compare every sum after it; the number of enabled cycles.
@@ -106,6 +111,8 @@ class Ports:
         self.dut.clear.value = int(cycle.clear)
         self.weights.value = pack(cycle.weights, self.weight_width)
         self.activations.value = pack(cycle.activations, self.activation_width)
+        if self.plane is not None:
+            self.plane.value = cycle.plane
         await FallingEdge(self.dut.clk)
 
 
