@@ -110,7 +110,7 @@ class _Compiler:
             kernel=kernel,
             stride=stride,
             padding=padding,
-            digit_width=min(self._p.code_width, tensor.format.code_width),
+            digit_width=(len(digits[0][1]) - 1).bit_length(),
             digits=len(digits),
             words=tensor.size,
         )
@@ -129,6 +129,10 @@ class _Compiler:
 
     def _place_input(self, layer: IntegerLayer, *, channels: int, height: int, width: int) -> Tensor:
         values = named(layer.input_format)
+        if values.levels != tuple(range(len(values.levels))):
+            raise RefusedError(
+                f"layer {layer.name!r}: images must be of a uniform format, not {values.name!r}"
+            )
         words = -(-channels // self._p.lanes) * len(self._activation_digits(layer, values))
         tensor = Tensor(base=0, channels=channels, height=height, width=width, pitch=words, format=values)
         fit(layer, "activation memory", tensor.size, self._p.activation_words, "words")
@@ -188,7 +192,8 @@ class _Compiler:
         self._program.append(_struct_words(LAYER, {key: np.array([v]) for key, v in command.items()}))
         fields = {key: np.array([turn[key] for turn in passes]) for key in passes[0]}
         self._program.append(_struct_words(PASS, fields))
-        codes, folds = weight_words(layer.weights, digits=weights, copies=len(places), parameters=p)
+        options = {"digits": weights, "copies": len(places), "parameters": p}
+        codes, folds = _digits(layer, weight_words, layer.weights, **options)
         self._weights.append(codes)
         shifts = [turn["shift"] for turn in passes]
         self._channels.append(channel_words(layer, folds=folds, places=shifts, parameters=p))
@@ -210,7 +215,9 @@ class _Compiler:
         p = self._p
         outputs = layer.weights.shape[0]
         if layer.output_format is None:
-            fit(layer, "result memory", height * width * tiles * p.groups, p.result_words, "words")
+            if (height, width) != (1, 1):
+                raise RefusedError(f"layer {layer.name!r}: results must be one pixel, not {height} × {width}")
+            fit(layer, "result memory", tiles * p.groups, p.result_words, "words")
             shape = {"channels": outputs, "height": height, "width": width}
             return Tensor(base=0, pitch=tiles * p.rows // p.lanes, format=source.format, **shape)
         pitch = -(-tiles * p.rows // p.lanes)

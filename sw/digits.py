@@ -33,9 +33,10 @@ class Digits:
 def weight_digits(*, values: Format, array: Format) -> Digits:
     """The fewest digits, each a level of `array`, that make every level of `values`.
 
-    The most negative level of a two's complement format, which symmetric quantizers never use, is left
-    out.  Of several sets of places the smallest is taken, and of several splits the one with the most
-    zero digits, so the result is the same on every run.
+    The most negative level of a two's complement format, which symmetric quantizers never use, costs no
+    further digit: it is there only if the others' digits make it too.  Of several sets of places the
+    smallest is taken, and of several splits the one with the most zero digits, so the result is the same
+    on every run.
 
     Raises
     ------
@@ -43,12 +44,13 @@ def weight_digits(*, values: Format, array: Format) -> Digits:
         If no places of up to 15 serve.
     """
     wanted = [level for level in values.grid if abs(level) <= values.max_level]
-    span = values.max_level.bit_length()
+    span, limit = values.max_level.bit_length(), max(values.max_level, -values.grid[0])
     for count in range(1, span + 1):
         for higher in combinations(range(1, min(span, MAX_PLACE) + 1), count - 1):
-            sums = _sums((0, *higher), array.grid, limit=values.max_level)
+            sums = _sums((0, *higher), array.grid, limit=limit)
             if all(level in sums for level in wanted):
-                return Digits(places=(0, *higher), digits={level: sums[level] for level in wanted})
+                made = {level: sums[level] for level in values.grid if level in sums}
+                return Digits(places=(0, *higher), digits=made)
     raise ValueError(f"format {values.name!r} cannot be made of digits of {array.name!r}")
 
 

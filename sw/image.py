@@ -62,8 +62,9 @@ def read_image(path: Path, *, parameters: AcceleratorParameters | None = None) -
         If the file is not an image, is truncated or damaged, or was packed for another build.
     """
     content = path.read_bytes()
-    header, start = _read_header(path, content)
+    text, start = _read_header(path, content)
     try:
+        header = json.loads(text)
         found = parameters_from(header["parameters"])
         wanted = (parameters or found).build_id
         if header["build_id"] != wanted or found.build_id != wanted:
@@ -82,7 +83,8 @@ def read_image(path: Path, *, parameters: AcceleratorParameters | None = None) -
         raise RefusedError(f"{path}: image header must hold valid entries ({error})") from error
 
 
-def _read_header(path: Path, content: bytes) -> tuple[dict[str, Any], int]:
+def _read_header(path: Path, content: bytes) -> tuple[bytes, int]:
+    """The header as it is written, and where it ends."""
     if len(content) < _PREFIX.size or not content.startswith(MAGIC):
         raise RefusedError(f"{path}: must be a memory image written by `python -m sw pack`")
     _, version, length, checksum = _PREFIX.unpack_from(content)
@@ -93,7 +95,7 @@ def _read_header(path: Path, content: bytes) -> tuple[dict[str, Any], int]:
         raise RefusedError(f"{path}: image is truncated in its header")
     if crc32(header) != checksum:
         raise RefusedError(f"{path}: image header is damaged (CRC-32 differs)")
-    return json.loads(header), _PREFIX.size + length
+    return header, _PREFIX.size + length
 
 
 def _read_sections(

@@ -32,7 +32,10 @@ def check_layer(layer: IntegerLayer, *, input_format: Format, parameters: Accele
         result = int((total >> layer.shift).max()).bit_length() + 1
         fit(layer, "result", result, RESULT_WIDTH, "bits")
     else:
-        top = named(layer.output_format).boundaries[-1] << layer.fraction >> 1
+        output = named(layer.output_format)
+        fit(layer, "output code", output.code_width, parameters.code_width, "bits")
+        fit(layer, "output level", output.level_width, parameters.activation_width, "bits")
+        top = output.boundaries[-1] << layer.fraction >> 1
         fit(layer, "top boundary", top.bit_length() + 1, VALUE_WIDTH, "bits")
 
 

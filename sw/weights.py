@@ -32,11 +32,17 @@ def weight_words(
         One row of 32-bit slices per word, in the order tile, pass, kernel row, kernel column, word.
     folds
         For each digit an array (tiles, rows), see `AcceleratorParameters.fold`.
+
+    Raises
+    ------
+    ValueError
+        If a weight has no digits.
     """
     p = parameters
     outputs, inputs, height, width = weights.shape
     tiles, words = -(-outputs // p.rows), -(-inputs // p.lanes)
     low, high = min(digits.digits), max(digits.digits)
+    _check_weights(weights, digits, low=low, high=high)
     index = np.full((tiles * p.rows, words * p.lanes, height, width), -low, dtype=np.int32)
     index[:outputs, :inputs] += weights.astype(np.int32)
     split = index.reshape(tiles, p.rows, words, p.lanes, height, width)
@@ -54,6 +60,18 @@ def weight_words(
     stacked = np.stack(turns * copies, axis=1)
     flat = stacked.reshape(-1, p.rows * p.lanes)
     return code_words(flat, width=p.format.code_width), folds
+
+
+def _check_weights(weights: Integers, digits: Digits, *, low: int, high: int) -> None:
+    """Refuse levels that have no digits; few passes over the weights, since packing must stay fast."""
+    if weights.min() < low or weights.max() > high:
+        wrong = weights[(weights < low) | (weights > high)]
+    else:
+        known = np.array([level in digits.digits for level in range(low, high + 1)])
+        if known.all() or known.take(weights - low).all():
+            return
+        wrong = weights[~known[weights - low]]
+    raise ValueError(f"weights must be levels that the array's digits make, not {wrong[0]}")
 
 
 def _row_sums(
