@@ -9,6 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from hdl.console import RefusedError
+from hdl.layouts import Section
 from sw import checkpoint, data
 from sw.agreement import agreement
 from sw.compiler import Compiled
@@ -127,7 +128,9 @@ def run(
     table.add_row(
         "equal to the float model", f"{equal:.2%} of activation codes, {agreed.top1:.2%} of classes"
     )
-    _add_costs(table, compiled, network, answers)
+    _check_cycles(compiled, answers)
+    for name, value in costs(compiled, network).items():
+        table.add_row(name, value)
     for name, path in vars(files).items():
         table.add_row(name, str(path))
     Console().print(table)
@@ -146,16 +149,22 @@ def _trained(recipe: Recipe, held_out: data.Dataset, path: Path) -> checkpoint.C
         return train(recipe, held_out, path, resumed=resumed, report=bar)
 
 
-def _add_costs(table: Table, compiled: Compiled, network: IntegerNetwork, answers: Answers) -> None:
+def costs(compiled: Compiled, network: IntegerNetwork) -> dict[str, str]:
+    """What a network takes of its accelerator; known before it runs."""
     parameters = compiled.parameters
-    cycles = set(answers.cycles.tolist())
-    planned = program_cycles(compiled.schedule)
-    if cycles != {planned}:
-        raise RefusedError(f"runs must take {planned} cycles as planned, but took {sorted(cycles)}")
+    cycles = program_cycles(compiled.schedule)
     macs = sum(layer.macs for layer in compiled.schedule)
     peak = parameters.rows * parameters.lanes
     weights = sum(layer.weights.size for layer in network.layers)
-    packed = sum(words.nbytes for section, words in compiled.sections.items() if section.name == "WEIGHTS")
-    table.add_row("cycles per image", f"{planned:,}")
-    table.add_row("share of peak MACs", f"{macs / (planned * peak):.1%} of {peak} a cycle")
-    table.add_row("weight bytes", f"{packed:,} in the image, {4 * weights:,} as float32")
+    packed = compiled.sections[Section.WEIGHTS].nbytes
+    return {
+        "cycles per image": f"{cycles:,}",
+        "share of peak MACs": f"{macs / (cycles * peak):.1%} of {peak} a cycle",
+        "weight bytes": f"{packed:,} in the image, {4 * weights:,} as float32",
+    }
+
+
+def _check_cycles(compiled: Compiled, answers: Answers) -> None:
+    planned, taken = program_cycles(compiled.schedule), set(answers.cycles.tolist())
+    if taken != {planned}:
+        raise RefusedError(f"runs must take {planned} cycles as planned, but took {sorted(taken)}")
