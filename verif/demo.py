@@ -126,7 +126,7 @@ def run(
     table.add_row("mismatching outputs", f"{wrong} of {expected.size + first.logits.size}")
     equal = sum(agreed.codes.values()) / len(agreed.codes)
     table.add_row(
-        "equal to the float model", f"{equal:.2%} of activation codes, {agreed.top1:.2%} of classes"
+        "equal to the float model", f"{equal:.3%} of activation codes, {agreed.top1:.2%} of classes"
     )
     _check_cycles(compiled, answers)
     for name, value in costs(compiled, network).items():
