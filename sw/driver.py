@@ -34,15 +34,15 @@ def encode_images(
     windows = np.lib.stride_tricks.sliding_window_view(padded, (layout.kernel, layout.kernel), axis=(2, 3))
     patches = windows[:, :, :: layout.stride, :: layout.stride].transpose(0, 2, 3, 1, 4, 5)
     count, height, width = patches.shape[:3]
-    channels = patches.reshape(count, height * width, 1, -1)
+    channels = patches.reshape(count, height * width, 1, layout.shape[0] * layout.kernel**2)
     lanes = -(-channels.shape[-1] // parameters.lanes) * parameters.lanes
     places = np.arange(layout.digits)[:, None] * layout.digit_width
     digits = (channels >> places) & ((1 << layout.digit_width) - 1)
     codes = np.pad(digits, ((0, 0), (0, 0), (0, 0), (0, lanes - channels.shape[-1])))
-    bits = field_bits(codes.reshape(count, -1, parameters.lanes), parameters.code_width)
-    return slice_words(
-        bits.reshape(*bits.shape[:2], -1), slice_width=slice_width(parameters, Section.ACTIVATIONS)
+    bits = field_bits(codes, parameters.code_width).reshape(
+        count, layout.words, parameters.lanes * parameters.code_width
     )
+    return slice_words(bits, slice_width=slice_width(parameters, Section.ACTIVATIONS))
 
 
 def load_packet(section: Section, words: Words, *, parameters: AcceleratorParameters) -> Words:
