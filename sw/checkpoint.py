@@ -112,7 +112,8 @@ def load(path: Path) -> Checkpoint:
 def initialize(model: nn.Module, source: Checkpoint, *, name: str) -> None:
     """Copy weights, batch normalization and clipping values from a float or other-precision network.
 
-    Clipping values that the source does not have (it was float) keep their initial value.
+    Clipping values that the source does not have (it was float) keep their initial value.  Steps belong
+    to a number of bits, so they are measured anew, from the first batch.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def initialize(model: nn.Module, source: Checkpoint, *, name: str) -> None:
     """
     state = model.state_dict()
     for key, value in state.items():
-        if key not in source.model and key.endswith(".alpha"):
+        if key.endswith(".step") or (key not in source.model and key.endswith(".alpha")):
             continue
         if key not in source.model or source.model[key].shape != value.shape:
             found = tuple(source.model[key].shape) if key in source.model else "nothing"

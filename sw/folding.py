@@ -33,7 +33,9 @@ def interchange(model: Network) -> Interchange:
         If the model is a float one, or a channel's constants do not fit the hardware's widths.
     """
     if not model.precision.quantized:
-        raise RefusedError("model must be quantized, not float (train with --scheme apot, pot or uniform)")
+        raise RefusedError(
+            "model must be quantized, not float (train with --scheme apot, pot, uniform or lsq)"
+        )
     entries: list[Header] = []
     tensors: Tensors = {}
     flow, shape = Activations(IMAGE_FORMAT, IMAGE_SCALE), model.input_shape

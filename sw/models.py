@@ -5,13 +5,19 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from hdl.formats import Uniform
+from hdl.formats import Format, Uniform
 
 from .precision import Precision
-from .quantizers import AbsMaxWeight, Quantizer, RCFActivation, RCFWeight
+from .quantizers import AbsMaxWeight, LSQActivation, LSQWeight, Quantizer, RCFActivation, RCFWeight
 
 IMAGE_FORMAT = Uniform(bits=8, signed=False)
 IMAGE_SCALE = 1 / 255
+
+# Quantizers of weights and of activations; every other scheme learns a clipping value.
+_QUANTIZERS: dict[str, tuple[Callable[[Format], Quantizer], Callable[[Format], Quantizer]]] = {
+    "lsq": (LSQWeight, LSQActivation),
+}
+_CLIPPING = (RCFWeight, RCFActivation)
 
 
 def outer_weight(precision: Precision) -> Quantizer | None:
@@ -21,12 +27,18 @@ def outer_weight(precision: Precision) -> Quantizer | None:
 
 def inner_weight(precision: Precision) -> Quantizer | None:
     """Quantizer of every other layer's weights, none in float."""
-    return RCFWeight(precision.formats()[0]) if precision.quantized else None
+    if not precision.quantized:
+        return None
+    weight, _ = _QUANTIZERS.get(precision.scheme, _CLIPPING)
+    return weight(precision.formats()[0])
 
 
 def activation(precision: Precision) -> nn.Module:
     """What stands between two layers: a quantizer that clips at 0, in float the ReLU."""
-    return RCFActivation(precision.formats()[1]) if precision.quantized else nn.ReLU()
+    if not precision.quantized:
+        return nn.ReLU()
+    _, activation = _QUANTIZERS.get(precision.scheme, _CLIPPING)
+    return activation(precision.formats()[1])
 
 
 class QuantizedConv2d(nn.Conv2d):

@@ -13,6 +13,7 @@ _FORMATS: dict[str, tuple[Callable[[int], Format], Callable[[int], Format]]] = {
     "uniform": (lambda bits: Uniform(bits=bits), lambda bits: Uniform(bits=bits, signed=False)),
     "pot": (lambda bits: PoT(k=bits - 1), lambda bits: Uniform(bits=bits, signed=False)),
     "apot": (lambda bits: apot(bits=bits), lambda bits: apot(bits=bits, signed=False)),
+    "lsq": (lambda bits: Uniform(bits=bits), lambda bits: Uniform(bits=bits, signed=False)),
 }
 SCHEMES = (FLOAT, *_FORMATS)
 

@@ -53,7 +53,10 @@ def evaluate(network: IntegerNetwork, images: torch.Tensor) -> tuple[list[torch.
     return codes, evaluate_layer(network.layers[-1], levels)
 
 
-@pytest.fixture(scope="module", params=[("apot", 4, 4), ("apot", 2, 3), ("uniform", 4, 4), ("pot", 4, 4)])
+TRAINED = [("apot", 4, 4), ("apot", 2, 3), ("uniform", 4, 4), ("pot", 4, 4), ("lsq", 3, 4)]
+
+
+@pytest.fixture(scope="module", params=TRAINED)
 def trained(request, tmp_path_factory):
     """A briefly trained checkpoint and its path."""
     scheme, weight_bits, activation_bits = request.param
@@ -456,7 +459,8 @@ def test_export_command_refuses_in_one_line_and_writes_nothing(tmp_path):
     for source, message in (
         (
             plain,
-            f"sw: {plain}: model must be quantized, not float (train with --scheme apot, pot or uniform)\n",
+            f"sw: {plain}: model must be quantized, not float "
+            "(train with --scheme apot, pot, uniform or lsq)\n",
         ),
         (tmp_path / "text.pt", f"sw: {tmp_path / 'text.pt'}: must be a checkpoint written by 'train'"),
         (tmp_path / "none.pt", f"sw: {tmp_path / 'none.pt'}: no such file or directory\n"),

@@ -76,6 +76,7 @@ def test_formats_of_the_schemes():
     assert names(scheme="apot", weight_bits=2, activation_bits=2) == ("apot_k1n1", "apot_k2n1u")
     assert names(scheme="uniform") == ("uniform_b4", "uniform_b4u")
     assert names(scheme="pot") == ("pot_k3", "uniform_b4u")
+    assert names(scheme="lsq") == ("uniform_b4", "uniform_b4u")
 
 
 def test_model_names_match():
@@ -240,7 +241,7 @@ def test_batch_larger_than_the_data(few):
             "dataset must be one of digits, mnist, fashion_mnist, not 'cifar'",
         ),
         ({"model": "vgg"}, ValueError, "model must be one of small_cnn, not 'vgg'"),
-        ({"scheme": "int"}, ValueError, "scheme must be one of float, uniform, pot, apot, not 'int'"),
+        ({"scheme": "int"}, ValueError, "scheme must be one of float, uniform, pot, apot, lsq, not 'int'"),
         ({"weight_bits": 1}, ValueError, "weight_bits must be an integer from 2 to 8, not 1"),
         ({"activation_bits": 9}, ValueError, "activation_bits must be an integer from 1 to 8, not 9"),
         ({"scheme": "pot", "weight_bits": 8}, ValueError, "k must be an integer from 1 to 5, not 7"),
@@ -316,7 +317,7 @@ def invoke(*arguments: object) -> tuple[int, str]:
     [
         (["--bits", "4"], "must be two integers W/A like 4/4, not '4'"),
         (["--bits", "1/4"], "weight_bits must be an integer from 2 to 8, not 1"),
-        (["--scheme", "log"], "'log' is not one of 'float', 'uniform', 'pot', 'apot'"),
+        (["--scheme", "log"], "'log' is not one of 'float', 'uniform', 'pot', 'apot', 'lsq'"),
         (["--lr", "-1"], "lr must be a positive number, not -1.0"),
         (["--epochs", "0"], "0 is not in the range x>=1"),
         (["--init", "a.pt", "--resume"], "--init must not be given with --resume"),

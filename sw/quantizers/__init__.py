@@ -2,12 +2,15 @@
 
 from .absmax import AbsMaxWeight
 from .base import Quantizer
+from .lsq import LSQActivation, LSQWeight
 from .normalize import normalized
 from .projection import Projection, projection
 from .rcf import RCFActivation, RCFWeight
 
 __all__ = [
     "AbsMaxWeight",
+    "LSQActivation",
+    "LSQWeight",
     "Projection",
     "Quantizer",
     "RCFActivation",

@@ -1,45 +1,13 @@
 """Reparameterized clipping: quantization with a learned clipping value (APoT paper, eqs. 7 and 8)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from hdl.formats import Format, check_bool
 
 from .base import SMALLEST_SCALE, Quantizer
+from .clip import Clip
 from .normalize import normalized
-from .projection import Projection, chunks
-
-
-class _Clip(torch.autograd.Function):
-    """``α Π(clip(x / α))``, and eq. 8 in the shape that needs the fewest passes over memory.
-
-    Scaling x and α together scales the result, so by Euler's theorem ``α dQ/dα = Q - x dQ/dx``, where
-    dQ/dx is 1 inside the clipping range and 0 outside: eq. 8's ``Π - x/α`` and ``sign(x)`` at once.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, _alpha: Tensor, scale: float, projection: Projection, masked: bool
-    ) -> Tensor:
-        result = projection(values, scale)
-        ctx.save_for_backward(values, result)
-        ctx.bound = scale * projection.high
-        ctx.low = -ctx.bound if projection.low else 0.0
-        ctx.masked = masked
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        (gradient,) = gradients
-        values, result = ctx.saved_tensors
-        inside = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-        slope = gradient.new_zeros(())
-        for g, x, q, masked in chunks(gradient, values, result, inside):
-            torch.ops.aten.hardtanh_backward.grad_input(g, x, ctx.low, ctx.bound, grad_input=masked)
-            slope += torch.dot(g, q).sub_(torch.dot(masked, x))
-        return (inside if ctx.masked else gradient), slope.div_(ctx.bound), None, None, None
 
 
 class _Clipped(Quantizer):
@@ -59,9 +27,7 @@ class _Clipped(Quantizer):
         return max(self.alpha.item() / self.format.max_level, SMALLEST_SCALE)
 
     def forward(self, values: Tensor) -> Tensor:
-        return _Clip.apply(
-            self.prepared(values), self.alpha, self.scale(values), self.projection, self.masked
-        )
+        return Clip.apply(self.prepared(values), self.alpha, self.scale(values), self.projection, self.masked)
 
 
 class RCFWeight(_Clipped):

@@ -1,0 +1,40 @@
+"""Straight-through rounding with a learned range, shared by schemes (APoT paper, eqs. 7 and 8)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .projection import Projection, chunks
+
+
+class Clip(torch.autograd.Function):
+    """``α Π(clip(x / α))``, and eq. 8 in the shape that needs the fewest passes over memory.
+
+    Scaling x and α together scales the result, so by Euler's theorem ``α dQ/dα = Q - x dQ/dx``, where
+    dQ/dx is 1 inside the clipping range and 0 outside: eq. 8's ``Π - x/α`` and ``sign(x)`` at once.
+    α itself is not read: `scale` stands for it, and the tensor only receives the gradient, so that one
+    may pass a multiple of α to have its gradient multiplied.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, _alpha: Tensor, scale: float, projection: Projection, masked: bool
+    ) -> Tensor:
+        result = projection(values, scale)
+        ctx.save_for_backward(values, result)
+        ctx.bound = scale * projection.high
+        ctx.low = scale * projection.low
+        ctx.masked = masked
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (gradient,) = gradients
+        values, result = ctx.saved_tensors
+        inside = torch.empty_like(gradient, memory_format=torch.contiguous_format)
+        slope = gradient.new_zeros(())
+        for g, x, q, masked in chunks(gradient, values, result, inside):
+            torch.ops.aten.hardtanh_backward.grad_input(g, x, ctx.low, ctx.bound, grad_input=masked)
+            slope += torch.dot(g, q).sub_(torch.dot(masked, x))
+        return (inside if ctx.masked else gradient), slope.div_(ctx.bound), None, None, None
