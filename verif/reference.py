@@ -59,7 +59,7 @@ def run(network: IntegerNetwork, images: Tensor) -> Trace:
     Raises
     ------
     OverflowError
-        If a sum could leave the range in which the float64 convolution is exact.
+        If a sum could leave the range in which the float64 convolution is exact, or a scaled one int64.
     """
     levels = images.to(torch.int64)
     codes: list[Tensor] = []
@@ -84,6 +84,9 @@ def _scaled(layer: IntegerLayer, levels: Tensor) -> Tensor:
         levels.double(), weights.double(), stride=layer.stride, padding=layer.padding
     )
     accumulator = convolved.to(torch.int64)
+    largest = int(accumulator.abs().max()) * int(abs(layer.multiplier).max()) + int(abs(layer.bias).max())
+    if largest >= 2**63:
+        raise OverflowError(f"layer {layer.name!r}: scaled sums must stay below 2^63")
     multiplier, bias, shift = (
         torch.from_numpy(values)[None, :, None, None]
         for values in (layer.multiplier, layer.bias, layer.shift)
