@@ -10,7 +10,7 @@ from .arithmetic import MAX_DEPTH, Accumulator, add, sum_shape
 from .dot import MAX_LANES, delayed
 from .formats import Basis, check_bool, check_int
 from .products import MAX_ACTIVATION_WIDTH
-from .sums import Digit, Weighted, registered, signed_digits, tree, weighted_sum
+from .sums import Digit, Weighted, adder_levels, registered, signed_digits, tree, weighted_sum
 
 MAX_ROWS = 256
 
@@ -75,8 +75,10 @@ class BasisRow(wiring.Component):
         self._dot = dot
         self._exact_carry = not dot.folded and dot.weight_format.coordinates != (1,)
         digits = [len(signed_digits(each)) for each in dot.weight_format.coordinates]
-        self._summing = 1 + _levels(tables.pairs) + self._exact_carry
-        self.flight = self._summing + (1 + _levels(max(digits)) if dot.serial else _levels(sum(digits)))
+        self._summing = 1 + adder_levels(tables.pairs) + self._exact_carry
+        self.flight = self._summing + (
+            1 + adder_levels(max(digits)) if dot.serial else adder_levels(sum(digits))
+        )
         super().__init__(
             {
                 "enable": In(1),
@@ -303,8 +305,3 @@ def check_basis(value: object) -> None:
     """Refuse a weight format that is not a basis (TypeError)."""
     if not isinstance(value, Basis):
         raise TypeError(f"weight_format must be a Basis format, not {value!r}")
-
-
-def _levels(terms: int) -> int:
-    """Levels of an adder tree."""
-    return (terms - 1).bit_length()

@@ -15,6 +15,11 @@ def registered(m: Module, value: Value, *, name: str) -> Signal:
     return register
 
 
+def adder_levels(terms: int) -> int:
+    """Levels of two-operand adders that add up so many terms."""
+    return (terms - 1).bit_length()
+
+
 def tree(m: Module, terms: Sequence[Value], carries: Sequence[Value]) -> tuple[Value, Value, int]:
     """Sum of as many terms as carries, a register after every level of two-operand adders.
 
@@ -146,5 +151,11 @@ def _shifted_sum(first: Value, left: int, second: Value, right: int, *, plus: bo
         return (first << left) - second
     upper = first >> right
     total = upper + second if plus else upper - second
-    joined = Cat(first[:right], total)
+    joined = Cat(_extended(first, right)[:right], total)
     return joined.as_signed() if total.shape().signed else joined
+
+
+def _extended(value: Value, width: int) -> Value:
+    """`value` of at least `width` bits."""
+    more = max(0, width - len(value))
+    return Cat(value, (value[-1] if value.shape().signed else Const(0, 1)).replicate(more))

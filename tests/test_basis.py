@@ -14,6 +14,7 @@ from gen.verilog import generate
 from hdl.basis import BasisDot
 from hdl.formats import APoT, Basis, basis, named, signed_width
 from hdl.parameters import AcceleratorParameters
+from hdl.popcount import PopcountDot
 from hdl.sums import signed_digits
 from tests.closed_form import basis_levels
 
@@ -28,7 +29,7 @@ LEVELS = {
     ("gauss", 3): (-73, -43, -23, 7, -7, 23, 43, 73),
     ("gauss", 4): (-372, -290, -218, -136, -176, -94, -22, 60, -60, 22, 94, 176, 136, 218, 290, 372),
 }
-BLOCKS = ("basis_dot",)
+BLOCKS = ("basis_dot", "popcount_dot")
 NAMES = {
     "laplace_m1": "basis_1",
     "laplace_m2": "basis_5_8",
@@ -208,7 +209,9 @@ def test_folded_lanes_by_hand() -> None:
     assert found[-1] == [5 * 16 + (5 + 8) * 15]
 
 
-@pytest.mark.parametrize("coordinates", [(1,), (7,), (2, 4), (5, 8), (18, 31, 41), (41, 77, 98, 156)])
+@pytest.mark.parametrize(
+    "coordinates", [(1,), (7,), (133,), (2, 4), (1, 4096), (5, 8), (18, 31, 41), (41, 77, 98, 156)]
+)
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("serial", [False, True])
 def test_every_product(coordinates: tuple[int, ...], folded: bool, serial: bool) -> None:
@@ -259,6 +262,32 @@ def test_planes_in_any_order() -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize("planes", [1, 2, 3, 4])
+def test_counting_ones_equals_selecting_sums(planes: int, width: int) -> None:
+    """Two circuits with nothing in common but adders, for all M, N up to 4, and the closed form."""
+    lanes, rows, vectors = 5, 2, 6
+    chosen = basis(family="gauss", planes=planes)
+    size = {"weight_format": chosen, "activation_width": width, "lanes": lanes, "rows": rows}
+    units = [BasisDot(depth=lanes * vectors, **size), PopcountDot(depth=lanes * vectors, **size)]
+    draw = random.Random(10 * planes + width)
+    levels = basis_levels(chosen.coordinates)
+    cycles, expected, totals = [], [], [0] * rows
+    for number in range(60):
+        codes = [[draw.randrange(len(levels)) for _ in range(lanes)] for _ in range(rows)]
+        activations = [draw.choice((0, 2**width - 1, draw.randrange(2**width))) for _ in range(lanes)]
+        enable, clear = draw.random() < 0.8, number % vectors == 0
+        for row in range(rows):
+            term = sum(levels[c] * a for c, a in zip(codes[row], activations, strict=True))
+            totals[row] = (0 if clear else totals[row]) + (term if enable else 0)
+        expected.append(list(totals))
+        cycles.append({"enable": enable, "clear": clear, "weights": codes, "activations": activations})
+    for dot in units:
+        found = sums(dot, cycles + [{"enable": 0, "clear": 0}] * (dot.latency - 1))
+        assert found[dot.latency - 1 :] == expected
+    assert units[0].accumulator_shape == units[1].accumulator_shape
+
+
 @pytest.mark.parametrize("depth", [1, 7, 4608])
 @pytest.mark.parametrize("planes", [1, 2, 3, 4])
 def test_accumulator_is_wide_enough_and_no_wider(planes: int, depth: int) -> None:
@@ -279,6 +308,27 @@ def test_accumulator_is_wide_enough_and_no_wider(planes: int, depth: int) -> Non
             lambda: unit(weight_format=APoT(k=2, n=1)),
             TypeError,
             "weight_format must be a Basis format, not APoT(signed=True, k=2, n=1, odd=False)",
+        ),
+        (
+            lambda: PopcountDot(weight_format="gauss_m2", activation_width=4, lanes=2, depth=4),
+            TypeError,
+            "weight_format must be a Basis format, not 'gauss_m2'",
+        ),
+        (
+            lambda: PopcountDot(weight_format=Basis(coordinates=(1,)), activation_width=0, lanes=2, depth=4),
+            ValueError,
+            "activation_width must be an integer from 1 to 16, not 0",
+        ),
+        (
+            lambda: PopcountDot(
+                weight_format=Basis(coordinates=(1,)),
+                activation_width=4,
+                lanes=2,
+                depth=4,
+                accumulator_width=6,
+            ),
+            ValueError,
+            "accumulator_width must be at least 7 for sums of 4 products, not 6",
         ),
         (lambda: unit(lanes=0), ValueError, "lanes must be an integer from 1 to 256, not 0"),
         (lambda: unit(rows=0), ValueError, "rows must be an integer from 1 to 256, not 0"),

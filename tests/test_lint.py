@@ -32,6 +32,8 @@ BLOCKS = [
     ("basis_dot", {"family": "gauss", "planes": 4, "lanes": 4, "folded": True}),
     ("basis_dot", {"family": "laplace", "planes": 2, "lanes": 3, "serial": True}),
     ("basis_dot", {"family": "gauss", "planes": 3, "lanes": 4, "serial": True, "folded": True}),
+    ("popcount_dot", {"family": "gauss", "planes": 4, "lanes": 5, "rows": 2, "activation_width": 3}),
+    ("popcount_dot", {"coordinates": (1,), "lanes": 1, "activation_width": 1, "depth": 1}),
 ]
 NAMES = ["-".join([block, *map(str, values.values())]) for block, values in BLOCKS]
 

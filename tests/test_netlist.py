@@ -32,6 +32,10 @@ SHIFTED: list[tuple[str, dict[str, Any]]] = [
         for serial in (False, True)
     ),
     ("basis_dot", {"family": "gauss", "planes": 4, "lanes": 16, "folded": True}),
+    *(
+        ("popcount_dot", {"family": "laplace", "planes": planes, "lanes": 6, "rows": 2})
+        for planes in (1, 2, 3, 4)
+    ),
 ]
 MULTIPLIED: list[tuple[str, dict[str, Any], int]] = [
     ("uniform_pe", {"bits": 4}, 1),

@@ -63,6 +63,26 @@ def build_basis(parameters: BasisDot) -> Circuit:
     return _circuit(parameters, dot, serial=parameters.serial, **({"fold": fold} if dot.folded else {}))
 
 
+@dataclass(frozen=True, kw_only=True)
+class PopcountDot(Rows):
+    """Parameters of popcount_dot."""
+
+
+def build_popcount(parameters: PopcountDot) -> Circuit:
+    """The dot product of counted ones."""
+    from hdl.popcount import PopcountDot as Component
+
+    dot = Component(
+        weight_format=parameters.weight_format,
+        activation_width=parameters.activation_width,
+        lanes=parameters.lanes,
+        rows=parameters.rows,
+        depth=parameters.depth,
+        accumulator_width=parameters.accumulator_width,
+    )
+    return _circuit(parameters, dot)
+
+
 def _circuit(parameters: Rows, dot: Any, **facts: Any) -> Circuit:
     shape = dot.accumulator_shape
     return Circuit(
@@ -93,6 +113,16 @@ BLOCKS = (
             "--family laplace --planes 2",
             "--coordinates 5,8 --lanes 32 --rows 4 --folded",
             "--family gauss --planes 3 --serial",
+        ),
+    ),
+    Block(
+        name="popcount_dot",
+        summary="dot product for binary bases: counts of ones, plane against plane",
+        parameters=PopcountDot,
+        build=build_popcount,
+        examples=(
+            "--family laplace --planes 2 --activation-width 2",
+            "--coordinates 1,2 --activation-width 4 --lanes 32 --rows 4",
         ),
     ),
 )
