@@ -1,0 +1,174 @@
+"""What a layer's command asks for, as plain nested loops: the oracle of walker, sequencer and engine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Const
+
+from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Status
+from hdl.parameters import FETCH_LATENCY, AcceleratorParameters
+
+ADDRESSES = 2**24
+COORDINATES = 2**16
+LAYER_WORDS = LAYER.size // STREAM_WIDTH
+DIMENSIONS = (
+    "passes",
+    "kernel_height",
+    "kernel_width",
+    "stride",
+    "tiles",
+    "output_height",
+    "output_width",
+    "input_height",
+    "input_width",
+)
+
+Fields = dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step, and the cycle of the layer's walk in which it is taken."""
+
+    cycle: int
+    activation: int
+    inside: bool
+    weight: int
+    first: bool
+    last: bool
+    table: int
+    opening: bool
+    closing: bool
+    shift: int
+    channels: int
+    output: int
+
+
+def walk(layer: Fields, passes: Sequence[Fields], *, groups: int) -> Iterator[Step]:
+    """The steps of a layer, in order."""
+    kernel = layer["kernel_height"] * layer["kernel_width"]
+    pixel_steps = sum(kernel * turn["count"] for turn in passes)
+    cycle = 0
+    for tile in range(layer["tiles"]):
+        for y in range(layer["output_height"]):
+            for x in range(layer["output_width"]):
+                weight = layer["weights"] + tile * pixel_steps
+                for index, turn in enumerate(passes):
+                    steps = kernel * turn["count"]
+                    taps = _taps(layer, turn, y=y, x=x)
+                    for number, (activation, inside) in enumerate(taps):
+                        last = number == steps - 1
+                        cycle += max(0, groups - steps) if last else 0
+                        yield Step(
+                            cycle=cycle,
+                            activation=activation,
+                            inside=inside,
+                            weight=(weight + number) % ADDRESSES,
+                            first=number == 0,
+                            last=last,
+                            table=turn["table"],
+                            opening=index == 0,
+                            closing=last and index == len(passes) - 1,
+                            shift=turn["shift"],
+                            channels=(layer["channels"] + groups * (tile * len(passes) + index)) % ADDRESSES,
+                            output=(
+                                layer["output"]
+                                + tile * groups
+                                + (y * layer["output_width"] + x) * layer["output_pitch"]
+                            )
+                            % ADDRESSES,
+                        )
+                        cycle += 1
+                    weight += steps
+
+
+def _taps(layer: Fields, turn: Fields, *, y: int, x: int) -> Iterator[tuple[int, bool]]:
+    """Address, and whether it is inside the input, for every tap and word of one pass at one pixel."""
+    for ky in range(layer["kernel_height"]):
+        for kx in range(layer["kernel_width"]):
+            row = (y * layer["stride"] - layer["padding"] + ky) % COORDINATES
+            column = (x * layer["stride"] - layer["padding"] + kx) % COORDINATES
+            tap = (
+                layer["origin"]
+                + y * layer["row_step"]
+                + x * layer["pixel_step"]
+                + ky * layer["row_pitch"]
+                + kx * layer["pixel_pitch"]
+            )
+            for word in range(turn["count"]):
+                inside = row < layer["input_height"] and column < layer["input_width"]
+                yield (tap + turn["offset"] + word) % ADDRESSES, inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fate:
+    """How a program ends: one of these, after so many cycles."""
+
+    statuses: frozenset[Status]
+    cycles: int
+
+
+def fate(words: Sequence[int], parameters: AcceleratorParameters, *, start: int = 0) -> Fate:
+    """What must become of any program memory, garbage too."""
+    p, pointer, cycles = parameters, start, 0
+    fetch = LAYER_WORDS + FETCH_LATENCY + 1
+    while True:
+        cycles += fetch
+        if pointer + LAYER_WORDS > p.program_words:
+            return _stopped(p, cycles, Status.PROGRAM_RANGE)
+        layer = unpacked(LAYER, words[pointer : pointer + LAYER_WORDS])
+        pointer += LAYER_WORDS
+        if pointer + layer["passes"] > p.program_words:
+            return _stopped(p, cycles, Status.PROGRAM_RANGE)
+        if layer["opcode"] == LayerOpcode.HALT:
+            return Fate(statuses=frozenset({Status.DONE}), cycles=cycles)
+        if layer["opcode"] != LayerOpcode.CONVOLUTION:
+            return _stopped(p, cycles, Status.LAYER_OPCODE)
+        if any(layer[name] == 0 for name in DIMENSIONS):
+            return _stopped(p, cycles, Status.ZERO_DIMENSION)
+        if layer["passes"] > p.passes or layer["encoding"] >= p.encodings:
+            return _stopped(p, cycles, Status.LAYER_LIMIT)
+        passes = [unpacked(PASS, [word]) for word in words[pointer : pointer + layer["passes"]]]
+        pointer += layer["passes"]
+        cycles += FETCH_LATENCY
+        for turn in passes:
+            cycles += 1
+            if turn["count"] == 0:
+                return _stopped(p, cycles, Status.ZERO_DIMENSION)
+            if turn["table"] >= p.tables:
+                return _stopped(p, cycles, Status.LAYER_LIMIT)
+        for step in walk(layer, passes, groups=p.groups):
+            faults = _faults(step, layer, p)
+            if faults:
+                # The step is registered, and judged in the cycle after that.
+                return _stopped(p, cycles + step.cycle + 2, *faults)
+        cycles += step.cycle + 1 + p.drain
+
+
+def _stopped(p: AcceleratorParameters, cycles: int, *statuses: Status) -> Fate:
+    return Fate(statuses=frozenset(statuses), cycles=cycles + p.drain)
+
+
+def _faults(step: Step, layer: Fields, p: AcceleratorParameters) -> list[Status]:
+    to_results = layer["to_results"] & 1
+    outputs = p.result_words if to_results else p.activation_words * p.lanes // p.requantizers
+    limits = {
+        Status.ACTIVATION_RANGE: step.inside and step.activation >= p.activation_words,
+        Status.WEIGHT_RANGE: step.weight >= p.weight_words,
+        Status.CHANNEL_RANGE: step.last and step.channels + p.groups > p.channel_words,
+        Status.OUTPUT_RANGE: step.last and step.output + p.groups > outputs,
+    }
+    return [status for status, wrong in limits.items() if wrong]
+
+
+def unpacked(layout: Any, words: Sequence[int]) -> Fields:
+    """The fields of a structure of whole words, as unsigned integers."""
+    value = sum(word << STREAM_WIDTH * i for i, word in enumerate(words))
+    return {name: value >> field.offset & (1 << field.width) - 1 for name, field in layout}
+
+
+def packed(layout: Any, fields: Fields) -> list[int]:
+    """The words of a structure."""
+    value = Const.cast(layout.const(fields).as_value()).value
+    return [value >> shift & 2**STREAM_WIDTH - 1 for shift in range(0, layout.size, STREAM_WIDTH)]
