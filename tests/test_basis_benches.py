@@ -1,5 +1,6 @@
 """The cocotb regression of dot products on binary bases, as shipped, on both simulators."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ EVERYWHERE = [
     dot(planes=3, activation_width=2, lanes=6),
     dot(planes=2, activation_width=4, lanes=5, folded=True),
     dot(planes=4, activation_width=3, lanes=4, serial=True, folded=True),
+    dot("popcount_dot", planes=2, activation_width=4, lanes=5),
 ]
 """The activations are as wide as the time for all pairs allows."""
 
@@ -57,7 +59,20 @@ REST = [
         for folded in (False, True)
         for serial in (False, True)
     ),
+    *(
+        dot("popcount_dot", planes=planes, activation_width=width, lanes=6)
+        for planes, width in product((1, 2, 3, 4), repeat=2)
+        if planes + width < 5
+    ),
 ]
+
+LONG = [
+    dot(block, planes=planes, activation_width=width, lanes=2, rows=8)
+    for block in ("basis_dot", "popcount_dot")
+    for planes, width in product((1, 2, 3, 4), repeat=2)
+    if planes + width >= 5
+]
+"""All the other M, N up to 4."""
 
 
 @pytest.fixture
@@ -85,6 +100,12 @@ def test_dot_product_on_icarus(block: str, values: dict[str, Any], icarus: str) 
 @pytest.mark.parametrize(("block", "values"), REST, ids=label)
 def test_dot_product_on_verilator(block: str, values: dict[str, Any], verilator: str) -> None:
     run_dot(block, values, verilator)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("block", "values"), LONG, ids=label)
+def test_all_planes_of_weights_and_activations(block: str, values: dict[str, Any], simulator: str) -> None:
+    run_dot(block, values, simulator)
 
 
 def test_a_wrong_level_is_seen(simulator: str) -> None:
