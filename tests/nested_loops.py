@@ -109,8 +109,20 @@ class Fate:
     cycles: int
 
 
-def fate(words: Sequence[int], parameters: AcceleratorParameters, *, start: int = 0) -> Fate:
-    """What must become of any program memory, garbage too."""
+class TooLongError(Exception):
+    """A program has more steps than anyone wants to wait for."""
+
+
+def fate(
+    words: Sequence[int], parameters: AcceleratorParameters, *, start: int = 0, longest: int = 10**6
+) -> Fate:
+    """What must become of any program memory, garbage too.
+
+    Raises
+    ------
+    TooLongError
+        If a layer takes more than `longest` cycles.
+    """
     p, pointer, cycles = parameters, start, 0
     fetch = LAYER_WORDS + FETCH_LATENCY + 1
     while True:
@@ -139,6 +151,8 @@ def fate(words: Sequence[int], parameters: AcceleratorParameters, *, start: int 
             if turn["table"] >= p.tables:
                 return _stopped(p, cycles, Status.LAYER_LIMIT)
         for step in walk(layer, passes, groups=p.groups):
+            if step.cycle > longest:
+                raise TooLongError
             faults = _faults(step, layer, p)
             if faults:
                 # The step is registered, and judged in the cycle after that.
