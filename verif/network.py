@@ -21,8 +21,8 @@ from sw.schedule import program_cycles
 
 from .simulators import ROOT, Bench, run
 
-CAPACITY = 1 << 20
-"""Words that the harness holds in each direction."""
+CAPACITIES = (1 << 14, 1 << 20)
+"""Words that the harness holds in each direction: few if they suffice, since simulators start faster then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +89,15 @@ def exchange(
         If it does not answer within `cycle_limit` cycles, or withdraws an offer.
     """
     words, last = stream(packets)
-    if max(len(words), answers) > CAPACITY:
-        raise ValueError(
-            f"packets and answers must be at most {CAPACITY} words, not {max(len(words), answers)}"
-        )
+    needed = max(len(words), answers)
+    capacity = next((size for size in CAPACITIES if size >= needed), None)
+    if capacity is None:
+        raise ValueError(f"packets and answers must be at most {CAPACITIES[-1]} words, not {needed}")
     bench = Bench(
         module="verif.benches.accelerator",
         toplevel="harness",
         sources=[ROOT / "verif" / "harness.v", verilog],
-        parameters={"SOURCE_WORDS": CAPACITY, "SINK_WORDS": CAPACITY},
+        parameters={"SOURCE_WORDS": capacity, "SINK_WORDS": capacity},
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

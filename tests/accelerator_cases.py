@@ -1,0 +1,151 @@
+"""Small accelerators, random networks for them, and what must come back."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gen.verilog import Design
+from hdl.layouts import Status
+from hdl.parameters import AcceleratorParameters
+from sw.bits import Words
+from sw.compiler import Compiled, compile_network
+from sw.driver import encode_images, load_packet, run_packets
+from sw.network import IntegerNetwork, Integers
+from sw.schedule import program_cycles
+from tests.random_networks import random_layer
+from verif.network import accelerator
+from verif.reference import run as run_reference
+
+GAPS = {
+    "steady": (0, 0),
+    "slow_source": (0x5A3C_10F7, 0),
+    "slow_sink": (0, 0xE1B2_7FC6),
+    "both_slow": (0x8000_7FFF, 0x6D31_F00A),
+}
+"""Patterns of the source's and the sink's pauses."""
+
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "apot_k1n1_4x4": ("uniform_b4u", {"rows": 4, "lanes": 4, "requantizers": 4, "activation_width": 4}),
+    "apot_k2n1_8x4": (
+        "apot_k2n1u",
+        {"rows": 8, "lanes": 4, "requantizers": 2, "code_width": 2, "activation_width": 3},
+    ),
+    "apot_k2n1o_4x8": ("apot_k2n2u", {"rows": 4, "lanes": 8, "requantizers": 4}),
+    "apot_k2n2_6x8": ("apot_k2n2u", {"rows": 6, "lanes": 8, "requantizers": 2}),
+    "pot_k2_3x2": (
+        "pot_k3u",
+        {"rows": 3, "lanes": 2, "requantizers": 1, "code_width": 3, "activation_width": 7},
+    ),
+    "uniform_b4_8x8": ("apot_k2n2u", {"rows": 8, "lanes": 8, "requantizers": 8}),
+}
+"""Weight format and size of the array: its format of activations, and its other parameters."""
+
+MEMORIES = {
+    "depth": 1024,
+    "activation_words": 4096,
+    "weight_words": 8192,
+    "channel_words": 512,
+    "result_words": 32,
+}
+
+
+def small(shape: str) -> AcceleratorParameters:
+    return AcceleratorParameters(
+        weight_format=shape.rpartition("_")[0], passes=32, **SHAPES[shape][1], **MEMORIES
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network in memory, images, and what must come back for each."""
+
+    network: IntegerNetwork
+    compiled: Compiled
+    images: Integers
+    expected: Integers
+
+    @property
+    def loads(self) -> list[Words]:
+        """Packets that load the network."""
+        parameters = self.compiled.parameters
+        sections = self.compiled.sections.items()
+        return [load_packet(section, words, parameters=parameters) for section, words in sections]
+
+    @property
+    def runs(self) -> list[Words]:
+        """Packets that load and run each image."""
+        compiled, parameters = self.compiled, self.compiled.parameters
+        encoded = encode_images(self.images, layout=compiled.input, parameters=parameters)
+        return run_packets(encoded, results=compiled.results, parameters=parameters)
+
+    def check(self, responses: list[list[int]]) -> None:
+        """Each image's status, cycles and results."""
+        heads = [response[:2] for response in responses]
+        assert heads == [[Status.DONE, program_cycles(self.compiled.schedule)]] * len(self.images)
+        results = np.array([response[2:] for response in responses], dtype=np.uint32).view(np.int32)
+        np.testing.assert_array_equal(results[:, : self.compiled.classes], self.expected)
+
+
+def case(network: IntegerNetwork, parameters: AcceleratorParameters, images: Integers) -> Case:
+    return Case(
+        network=network,
+        compiled=compile_network(network, parameters),
+        images=images,
+        expected=run_reference(network, torch.from_numpy(images)).logits.numpy(),
+    )
+
+
+def random_case(shape: str, seed: int, *, images: int = 2) -> Case:
+    """Two convolutions of random shape, then a layer over the whole map; the ends have 8 bits now and then.
+
+    Channels are few enough for a part of a tile, or enough for several tiles and words.
+    """
+    rng = np.random.default_rng([seed, *shape.encode()])
+    parameters, activations = small(shape), SHAPES[shape][0]
+    bits = (parameters.code_width, 8)[seed % 2]
+    ends = parameters.weight_format if rng.random() < 0.5 else "uniform_b8"
+    channels, *size = input_shape = (int(rng.integers(2, 5)), *rng.integers(5, 9, 2).tolist())
+    layers, before = [], f"uniform_b{bits}u"
+    for weights in (ends, parameters.weight_format):
+        kernel = tuple(int(rng.integers(1, 1 + min(5, length))) for length in size)
+        stride, padding = int(rng.integers(1, 4)), int(rng.integers(0, 1 + min(kernel) // 2 + 1))
+        outputs = int(rng.integers(3, 2 * parameters.rows + 2))
+        options = {"kernel": kernel, "stride": stride, "padding": padding, "outputs": outputs}
+        formats = {"weight_format": weights, "input_format": before, "output_format": activations}
+        layers.append(random_layer(rng, name=f"layer{len(layers)}", inputs=channels, **options, **formats))
+        size = [(a + 2 * padding - b) // stride + 1 for a, b in zip(size, kernel, strict=True)]
+        channels, before = outputs, activations
+    options = {"kernel": (size[0], size[1]), "outputs": int(rng.integers(3, 12))}
+    formats = {"weight_format": ends, "input_format": before, "output_format": None}
+    layers.append(random_layer(rng, name="last", inputs=channels, **options, **formats))
+    network = IntegerNetwork(input_shape=input_shape, layers=tuple(layers), logit_scale=1.0)
+    return case(network, parameters, rng.integers(0, 2**bits, (images, *input_shape)))
+
+
+def split(words: Words, last: Any) -> list[list[int]]:
+    """Responses, by their ends."""
+    ends = (np.flatnonzero(last) + 1).tolist()
+    return [words[start:end].tolist() for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@cache
+def design(shape: str) -> Design:
+    return accelerator(small(shape))
+
+
+def written(shape: str, folder: Path) -> Path:
+    """The accelerator of a shape; simulators build equal contents once."""
+    path = folder / "accelerator.v"
+    design(shape).write(path)
+    return path
+
+
+def grouped(shapes: Iterable[str]) -> list[Any]:
+    """Shapes, each for one worker, which generates and builds it once."""
+    return [pytest.param(shape, marks=pytest.mark.xdist_group(f"accelerator_{shape}")) for shape in shapes]

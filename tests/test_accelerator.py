@@ -1,0 +1,99 @@
+"""The generated accelerator on both simulators against the integer reference: every bit and every cycle."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sw import training
+from sw.data import digits
+from sw.driver import response_length
+from sw.export import integer_network
+from sw.fitting import fitting_parameters
+from sw.network import IntegerNetwork
+from sw.recipe import Recipe
+from sw.schedule import program_cycles
+from tests.accelerator_cases import GAPS, SHAPES, case, grouped, random_case, split, written
+from verif.network import accelerator, classify, exchange
+
+
+def check_random(shape: str, seeds: list[int], gaps: str, verilog: Path, simulator: str) -> None:
+    """Networks one after another, without a reset in between."""
+    cases = [random_case(shape, seed) for seed in seeds]
+    packets = [packet for each in cases for packet in (*each.loads, *each.runs)]
+    answers = sum(
+        len(each.images) * response_length(results=each.compiled.results, parameters=each.compiled.parameters)
+        for each in cases
+    )
+    cycles = sum(len(each.images) * program_cycles(each.compiled.schedule) for each in cases)
+    source_gaps, sink_gaps = GAPS[gaps]
+    exchanged = exchange(
+        verilog,
+        packets,
+        answers=answers,
+        simulator=simulator,
+        cycle_limit=2 * cycles + 40 * (answers + sum(map(len, packets))),
+        source_gaps=source_gaps,
+        sink_gaps=sink_gaps,
+    )
+    responses = split(exchanged.words, exchanged.last)
+    assert len(responses) == sum(len(each.images) for each in cases)
+    for each in cases:
+        each.check(responses[: len(each.images)])
+        responses = responses[len(each.images) :]
+    assert exchanged.busy_cycles == cycles
+
+
+@pytest.mark.parametrize(("seed", "gaps"), list(enumerate(GAPS)))
+@pytest.mark.parametrize("shape", grouped(SHAPES))
+def test_random_networks(shape: str, seed: int, gaps: str, tmp_path: Path, simulator: str) -> None:
+    """Bits and cycles alike with every combination of pauses; two networks a run."""
+    check_random(shape, [2 * seed, 2 * seed + 1], gaps, written(shape, tmp_path), simulator)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("gaps", GAPS)
+@pytest.mark.parametrize("seed", range(100, 160, 10))
+@pytest.mark.parametrize("shape", grouped(SHAPES))
+def test_many_random_networks(shape: str, seed: int, gaps: str, tmp_path: Path, simulator: str) -> None:
+    check_random(shape, list(range(seed, seed + 10)), gaps, written(shape, tmp_path), simulator)
+
+
+def test_the_random_networks_cover_the_layers() -> None:
+    """Kernels 1 … 5, also oblong; strides 1 … 3; paddings; whole and partial tiles; one and many passes."""
+    cases = [random_case(shape, seed) for shape in SHAPES for seed in range(2 * len(GAPS))]
+    layers = [(each.compiled.parameters, layer) for each in cases for layer in each.network.layers[:2]]
+    kernels = [layer.weights.shape[2:] for _, layer in layers]
+    assert {length for kernel in kernels for length in kernel} == {1, 2, 3, 4, 5}
+    assert {height == width for height, width in kernels} == {True, False}
+    assert {layer.stride for _, layer in layers} == {1, 2, 3}
+    assert {layer.padding for _, layer in layers} == {0, 1, 2, 3}
+    assert {len(layer.multiplier) % p.rows == 0 for p, layer in layers} == {True, False}
+    assert {-(-len(layer.multiplier) // p.rows) for p, layer in layers} == {1, 2, 3}
+    assert {layer.weights.shape[1] > p.lanes for p, layer in layers} == {True, False}
+    assert {bool((layer.multiplier < 0).any()) for _, layer in layers} == {True, False}
+    passes = {layer.passes for each in cases for layer in each.compiled.schedule}
+    assert {1, 2, 6} <= passes
+    varied = [bool((each.expected[0] != each.expected[1]).any()) for each in cases]
+    assert sum(varied) > 0.9 * len(varied)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> IntegerNetwork:
+    """A network trained on digits for 2 epochs."""
+    path = tmp_path_factory.mktemp("digits") / "net.pt"
+    return integer_network(training.train(Recipe(epochs=2), digits(), path))
+
+
+@pytest.mark.xdist_group("accelerator")
+def test_held_out_digits(trained: IntegerNetwork, simulator: str, tmp_path: Path) -> None:
+    """A trained network on the accelerator as it is by default, on images that training has not seen."""
+    images = digits().test_images[: {"verilator": 100, "icarus": 10}[simulator]].numpy()
+    expected = case(trained, fitting_parameters(trained), images)
+    path = tmp_path / "accelerator.v"
+    accelerator(expected.compiled.parameters).write(path)
+    answers = classify(expected.compiled, images, verilog=path, simulator=simulator)
+    np.testing.assert_array_equal(answers.logits, expected.expected)
+    assert set(answers.cycles.tolist()) == {program_cycles(expected.compiled.schedule)}
+    hits = answers.logits.argmax(axis=1) == digits().test_labels[: len(images)].numpy()
+    assert hits.mean() >= 0.7
