@@ -2,6 +2,7 @@
 
 from .absmax import AbsMaxWeight
 from .base import Quantizer
+from .dmbq import DMBQWeight
 from .lsq import LSQActivation, LSQWeight
 from .normalize import normalized
 from .projection import Projection, projection
@@ -9,6 +10,7 @@ from .rcf import RCFActivation, RCFWeight
 
 __all__ = [
     "AbsMaxWeight",
+    "DMBQWeight",
     "LSQActivation",
     "LSQWeight",
     "Projection",

@@ -1,0 +1,123 @@
+"""Multi-bit binary weights matched to their distribution, channel by channel (Wang et al., CVPR 2021)."""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdl.formats import Basis, check_bool
+
+from ..bases import scaled
+from .base import SMALLEST_SCALE
+from .projection import Projection, projection
+
+FAMILIES = ("laplace", "gauss")
+
+
+@lru_cache(maxsize=64)
+def best_unit(family: str, coordinates: tuple[int, ...]) -> float:
+    """What one unit of a coordinate stands for in weights of spread 1, for the least expected error."""
+    return scaled(family=family, coordinates=coordinates).scale
+
+
+class _Rounding(torch.autograd.Function):
+    """Rounds what is given in levels; the gradient passes where nothing was clipped."""
+
+    @staticmethod
+    def forward(ctx: Any, units: Tensor, projection: Projection) -> Tensor:
+        ctx.save_for_backward(units.abs() <= projection.high)
+        return projection.levels(units, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None
+
+
+class DMBQWeight(nn.Module):
+    """Weights rounded to the signed sums of a basis, with a scale for each output channel.
+
+    A channel's scale is ``unit × spread``: its spread is ``b = E|w - µ|`` for the Laplace family and
+    ``σ = sqrt(E[(w - µ)²])`` for the normal one, as measured at each call.  As for other quantizers, two
+    views agree bit for bit::
+
+        quantizer(w) == quantizer.levels(w) * quantizer.scales(w)
+
+    The gradient passes straight through where ``|w - µ|`` is at most the highest level's, and stops
+    elsewhere (the clamp's mask in the authors' code); µ and the scale are constants to it.  The authors
+    average b over iterations instead; that is left out.
+
+    Parameters
+    ----------
+    fmt
+        A basis; `hdl.formats.basis` gives integers that are all but optimal for a family.
+    family
+        ``"laplace"`` or ``"gauss"``: how the spread is measured.
+    unit
+        What one unit of a coordinate stands for when the spread is 1.  None takes the one of least
+        expected error; the paper's own coordinates are integers of unit 0.001.
+    centred
+        Subtract the channel's mean µ before, as in the paper.  It is not added afterwards: that keeps
+        weights on the format's grid, and takes the sum of its inputs, times µ, from each output.  Without
+        it µ = 0, as in the authors' code.
+
+    Members
+    -------
+    format : Basis
+        The same.
+    projection : Projection
+        Nearest-level rounding for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `fmt` is not a basis, `family` unknown, `unit` not positive or `centred` not a bool.
+    """
+
+    def __init__(
+        self, fmt: Basis, *, family: str = "laplace", unit: float | None = None, centred: bool = True
+    ) -> None:
+        super().__init__()
+        if not isinstance(fmt, Basis):
+            raise TypeError(f"fmt must be a basis, not {fmt!r}")
+        if family not in FAMILIES:
+            raise ValueError(f"family must be {' or '.join(FAMILIES)}, not {family!r}")
+        if unit is not None and (not isinstance(unit, (int, float)) or isinstance(unit, bool)):
+            raise TypeError(f"unit must be a positive number or None, not {unit!r}")
+        if unit is not None and not 0 < unit < float("inf"):
+            raise ValueError(f"unit must be a positive number or None, not {unit!r}")
+        check_bool("centred", centred)
+        self.format, self.family, self.centred = fmt, family, centred
+        self.unit = best_unit(family, fmt.coordinates) if unit is None else float(unit)
+        self.projection = projection(fmt)
+
+    def prepared(self, values: Tensor) -> Tensor:
+        """What is rounded: weights, less their channel's mean if `centred`."""
+        if not self.centred:
+            return values
+        return values - _by_channel(values, values.detach().flatten(1).mean(1))
+
+    @torch.no_grad()
+    def scales(self, values: Tensor) -> Tensor:
+        """Real value of one level for each channel, positive, shaped to multiply `values`."""
+        flat = self.prepared(values).flatten(1)
+        spread = flat.abs().mean(1) if self.family == "laplace" else flat.square().mean(1).sqrt()
+        return _by_channel(values, (self.unit * spread).clamp_min_(SMALLEST_SCALE))
+
+    @torch.no_grad()
+    def levels(self, values: Tensor) -> Tensor:
+        """The integer level of every weight (int64)."""
+        return self.projection.levels(self.prepared(values) / self.scales(values), 1.0).long()
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Fake-quantized weights; the first axis is the output channel."""
+        scales = self.scales(values)
+        return _Rounding.apply(self.prepared(values) / scales, self.projection) * scales
+
+    def extra_repr(self) -> str:
+        return f"{self.format.name}, {self.family}"
+
+
+def _by_channel(values: Tensor, numbers: Tensor) -> Tensor:
+    return numbers.view(-1, *[1] * (values.dim() - 1))
