@@ -264,6 +264,8 @@ def test_images_are_laid_out_and_unfolded_where_it_fills_lanes(
     layout = compile_network(found, parameters).input
     taken = (kernel, stride, padding) if unfolded else (1, 1, 0)
     assert (layout.kernel, layout.stride, layout.padding) == taken
+    assert layout.digits * layout.digit_width == 8
+    assert layout.digit_width <= min(parameters.code_width, parameters.activation_width)
     images = random_images(np.random.default_rng(0), shape, count=2)
     images[0] = 255
     width = slice_width(parameters, Section.ACTIVATIONS)

@@ -4,7 +4,7 @@ import json
 import struct
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -138,6 +138,8 @@ def test_image_for_another_build_is_refused(content: bytes, tmp_path: Path) -> N
         assert refusal(tmp_path, older, **options) == (
             f"image is for build 12345678, but must be for build {SMALL.build_id:08x}"
         )
+    claimed = with_header(content, lambda header: header | {"parameters": asdict(other)})
+    assert refusal(tmp_path, claimed, parameters=SMALL).startswith("image is for build ")
 
 
 ENTRIES = ("parameters", "build_id", "sections", "input", "output", "schedule")

@@ -146,7 +146,8 @@ def test_every_field_and_the_version_change_the_id(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("passes", [1, 7, 16])
 def test_sums_of_all_passes_fit(weight_format: str, passes: int) -> None:
     """Every pass at its most, times the extreme multiplier, and the extreme bias on top."""
-    p = AcceleratorParameters(weight_format=weight_format, passes=passes, depth=2**14)
+    wide = {"depth": 2**20, "activation_width": 16}
+    p = AcceleratorParameters(weight_format=weight_format, passes=passes, **wide)
     largest = 2**p.activation_width - 1
     accumulated = p.depth * largest * max(abs(level) for level in p.format.grid)
     assert passes * accumulated * 2**17 + 2**47 < 2 ** (p.sum_width - 1)
