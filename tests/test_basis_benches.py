@@ -46,7 +46,7 @@ EVERYWHERE = [
     dot(planes=3, activation_width=2, lanes=6),
     dot(planes=2, activation_width=4, lanes=5, folded=True),
     dot(planes=4, activation_width=3, lanes=4, serial=True, folded=True),
-    dot("popcount_dot", planes=2, activation_width=4, lanes=5),
+    dot("popcount_dot", planes=2, activation_width=3, lanes=5),
 ]
 """The activations are as wide as the time for all pairs allows."""
 
