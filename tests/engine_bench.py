@@ -127,12 +127,16 @@ class Bench:
         await self.load_data()
         await self.load(Section.PROGRAM, filled(GOOD))
         await self.expect(fate(filled(GOOD), PARAMETERS))
+        assert await self.results() == expected_results()
+
+    async def results(self) -> list[int]:
+        """The result words that the good program writes."""
         found = []
         for address in range(4):
             self.ctx.set(self.engine.result_address, address)
             await self.ctx.tick()
             found.append(self.ctx.get(self.engine.result)[0])
-        assert found == expected_results()
+        return found
 
 
 def expected_results() -> list[int]:

@@ -1,0 +1,195 @@
+"""The engine on good, wrong and random programs: the right status, in the right cycle, and no harm done."""
+
+import random
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+
+from hdl.layouts import LAYER, Section, Status
+from tests.engine_bench import (
+    GOOD,
+    PARAMETERS,
+    PASSES,
+    Bench,
+    filled,
+    layer,
+    packed_passes,
+    program,
+    simulate,
+)
+from tests.nested_loops import DIMENSIONS, TooLongError, fate, packed
+
+LONGEST = 3000
+"""Cycles of the longest random program that is simulated."""
+
+Changes = dict[str, int]
+
+
+WRONG: list[tuple[Status, Changes]] = [
+    (Status.LAYER_OPCODE, {"opcode": 2}),
+    (Status.LAYER_OPCODE, {"opcode": 255}),
+    *((Status.ZERO_DIMENSION, {name: 0}) for name in DIMENSIONS),
+    (Status.LAYER_LIMIT, {"passes": PARAMETERS.passes + 1}),
+    (Status.LAYER_LIMIT, {"encoding": PARAMETERS.encodings}),
+    (Status.PROGRAM_RANGE, {"passes": 255}),
+    (Status.ACTIVATION_RANGE, {"origin": PARAMETERS.activation_words}),
+    (Status.ACTIVATION_RANGE, {"origin": PARAMETERS.activation_words - 7}),
+    (Status.ACTIVATION_RANGE, {"origin": -1}),
+    (Status.WEIGHT_RANGE, {"weights": PARAMETERS.weight_words}),
+    (Status.WEIGHT_RANGE, {"weights": PARAMETERS.weight_words - 7}),
+    (Status.CHANNEL_RANGE, {"channels": PARAMETERS.channel_words}),
+    (Status.CHANNEL_RANGE, {"channels": PARAMETERS.channel_words - 3}),
+    (Status.OUTPUT_RANGE, {"output": PARAMETERS.result_words}),
+    (Status.OUTPUT_RANGE, {"output": PARAMETERS.result_words - 3}),
+    (Status.OUTPUT_RANGE, {"output": 2 * PARAMETERS.activation_words - 3, "to_results": 0}),
+    (Status.OUTPUT_RANGE, {"output": 2**24 - 1, "to_results": 0}),
+]
+"""What is changed in the good layer; the ranges also by a single word at their very end."""
+
+JUST_RIGHT: list[Changes] = [
+    {"passes": 3},
+    {"encoding": PARAMETERS.encodings - 1},
+    {"weights": PARAMETERS.weight_words - 8},
+    {"channels": PARAMETERS.channel_words - 4},
+    {"output": PARAMETERS.result_words - 4},
+    {"output": 2 * PARAMETERS.activation_words - 4, "to_results": 0},
+    {"origin": PARAMETERS.activation_words - 11},
+    {"origin": -4, "padding": 1},
+    {"input_height": 1, "origin": 21},
+]
+"""The last words of each memory; padding reads nothing, wherever it lies."""
+
+
+def test_every_status_of_a_run_is_reached() -> None:
+    reached = {status for status, _ in WRONG} | {Status.DONE}
+    assert reached == {status for status in Status if status >= Status.LAYER_OPCODE} | {Status.DONE}
+
+
+def test_wrong_layers_end_with_their_status() -> None:
+    """After each of them the good program runs as if nothing had been."""
+
+    async def test(bench: Bench) -> None:
+        await bench.check_good()
+        for status, changed in WRONG:
+            words = filled(program([layer(**changed)]))
+            assert fate(words, PARAMETERS).statuses == {status}, changed
+            await bench.load(Section.PROGRAM, words)
+            assert await bench.expect(fate(words, PARAMETERS)) == status
+            await bench.check_good()
+
+    simulate(test)
+
+
+def test_wrong_passes_end_with_their_status() -> None:
+    async def test(bench: Bench) -> None:
+        for status, changed in (
+            (Status.ZERO_DIMENSION, {"count": 0}),
+            (Status.LAYER_LIMIT, {"table": PARAMETERS.tables}),
+            (Status.ACTIVATION_RANGE, {"offset": 4095}),
+            (Status.DONE, {"table": PARAMETERS.tables - 1}),
+        ):
+            words = filled(program([layer()], (PASSES[0], PASSES[1] | changed)))
+            await bench.load(Section.PROGRAM, words)
+            assert await bench.expect(fate(words, PARAMETERS)) == status
+        await bench.check_good()
+
+    simulate(test)
+
+
+def test_the_last_words_of_each_memory_are_used() -> None:
+    async def test(bench: Bench) -> None:
+        for changed in JUST_RIGHT:
+            words = filled(program([layer(**changed)], (*PASSES, PASSES[0])[: changed.get("passes", 2)]))
+            await bench.load(Section.PROGRAM, words)
+            assert await bench.expect(fate(words, PARAMETERS)) == Status.DONE, changed
+        await bench.check_good()
+
+    simulate(test)
+
+
+@pytest.mark.parametrize(("to_results", "output"), [(1, 8), (0, 64)])
+def test_outputs_out_of_range_are_not_written(to_results: int, output: int) -> None:
+    """Not even where their addresses, cut to the memory's width, would lie: in the first words."""
+    changed = {"to_results": to_results, "output": output, "passes": 1}
+    words = filled(program([layer(**changed)], PASSES[:1]))
+
+    async def test(bench: Bench) -> None:
+        await bench.check_good()
+        await bench.load(Section.PROGRAM, words)
+        assert await bench.expect(fate(words, PARAMETERS)) == Status.OUTPUT_RANGE
+        assert await bench.results() == expected_results()
+        await bench.load(Section.PROGRAM, filled(GOOD))
+        assert await bench.expect(fate(filled(GOOD), PARAMETERS)) == Status.DONE
+        assert await bench.results() == expected_results()
+
+    simulate(test)
+
+
+def test_programs_end_within_their_memory() -> None:
+    """A HALT may be the last word; one word later, or none at all, is out of range."""
+    room = PARAMETERS.program_words
+
+    async def test(bench: Bench) -> None:
+        for first in (room - len(GOOD) - 1, room - len(GOOD), room - len(GOOD) + 1, room - 1):
+            words = ([0xFF] * first + GOOD)[:room]
+            words += [0xFF] * (room - len(words))
+            fits = first + len(GOOD) <= room
+            await bench.load(Section.PROGRAM, words)
+            await bench.load_data()
+            status = await bench.expect(fate(words, PARAMETERS, start=first), start=first)
+            assert status == (Status.DONE if fits else Status.PROGRAM_RANGE)
+        endless = packed(LAYER, layer()) + packed_passes(PASSES)
+        words = (endless * 4)[:room]
+        await bench.load(Section.PROGRAM, words)
+        assert await bench.expect(fate(words, PARAMETERS)) == Status.PROGRAM_RANGE
+        await bench.check_good()
+
+    simulate(test)
+
+
+def garbage(draw: random.Random) -> list[int]:
+    """A good program with flipped bits or fields, or nothing but random words behind a good layer."""
+    words = program([layer(passes=1 + draw.randrange(2)) for _ in range(draw.randint(1, 2))])
+    kind = draw.randrange(3)
+    if kind == 0:
+        return [draw.getrandbits(32) for _ in range(PARAMETERS.program_words)]
+    for _ in range(draw.randint(1, 6)):
+        place = draw.randrange(len(words))
+        change = 1 << draw.randrange(32) if kind == 1 else draw.randrange(8) << 8 * draw.randrange(4)
+        words[place] ^= change
+    return filled(words)[: PARAMETERS.program_words]
+
+
+SEEDS = 240
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 60))
+def test_random_programs_end(first: int) -> None:
+    """Whatever the program memory holds, the run ends as plain loops say, and harms no later run."""
+
+    async def test(bench: Bench) -> None:
+        for seed in range(first, first + 60):
+            words = program_of(seed)
+            await bench.load(Section.PROGRAM, words)
+            await bench.expect(fate(words, PARAMETERS))
+            if seed % 10 == 9:
+                await bench.check_good()
+
+    simulate(test)
+
+
+def program_of(seed: int) -> list[int]:
+    """The seed's first random program that is not too long to simulate."""
+    draw = random.Random(seed)
+    while True:
+        words = garbage(draw)
+        with suppress(TooLongError):
+            fate(words, PARAMETERS, longest=LONGEST)
+            return words
+
+
+def test_random_programs_end_in_every_way() -> None:
+    found = Counter(status for seed in range(SEEDS) for status in fate(program_of(seed), PARAMETERS).statuses)
+    assert set(found) == {Status.DONE, *(status for status in Status if status >= Status.LAYER_OPCODE)}
+    assert min(found.values()) >= 3, found
