@@ -12,6 +12,7 @@ from tests.engine_bench import (
     PARAMETERS,
     PASSES,
     Bench,
+    expected_results,
     filled,
     layer,
     packed_passes,
