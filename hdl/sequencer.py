@@ -75,7 +75,7 @@ class Sequencer(wiring.Component):
         p = self._parameters
         layer = Signal(LAYER)
         word, loading = Signal(STREAM_WIDTH), Signal(PASS)
-        pointer = Signal(ADDRESS_WIDTH)
+        pointer = Signal(ADDRESS_WIDTH + 1)  # one more, so that no start wraps to a good address
         count = Signal(range(max(LAYER_WORDS, p.passes, self._drain) + FETCH_LATENCY + 1))
 
         m.submodules.walker = walker = Walker(parameters=p)
