@@ -96,8 +96,8 @@ BAD_FILES = [
     ("train-images", idx(IMAGES)[:-1], "must have 106 bytes for shape (6, 3, 5), not 105"),
     ("train-images", idx(IMAGES) + b"x", "must have 106 bytes for shape (6, 3, 5), not 107"),
     ("train-images", idx(np.zeros((6, 0, 5))), "must hold images, not an array of shape (6, 0, 5)"),
-    ("train-images", gzip.compress(idx(IMAGES))[:-9], "must be a whole gzip file ("),
-    ("train-images", gzip.compress(idx(IMAGES))[:5] + bytes(20), "must be a whole gzip file ("),
+    ("train-images", gzip.compress(idx(IMAGES), mtime=0)[:-9], "must be a whole gzip file ("),
+    ("train-images", gzip.compress(idx(IMAGES), mtime=0)[:5] + bytes(20), "must be a whole gzip file ("),
     ("train-labels", idx(np.zeros(5)), "must hold 6 labels, one an image, not 5"),
     ("train-labels", idx(np.full(6, 10)), "labels must be 0 … 9, not 10"),
     (
@@ -108,7 +108,9 @@ BAD_FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+@pytest.mark.parametrize(
+    ("name", "content", "message"), BAD_FILES, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(BAD_FILES)]
+)
 def test_bad_files_are_refused_by_name(folder, name, content, message):
     path = break_file(folder, name, content)
     with pytest.raises(RefusedError) as caught:
