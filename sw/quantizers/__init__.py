@@ -3,6 +3,7 @@
 from .absmax import AbsMaxWeight
 from .base import Quantizer
 from .dmbq import DMBQWeight
+from .lcq import LCQActivation, LCQWeight
 from .lsq import LSQActivation, LSQWeight
 from .normalize import normalized
 from .projection import Projection, projection
@@ -11,6 +12,8 @@ from .rcf import RCFActivation, RCFWeight
 __all__ = [
     "AbsMaxWeight",
     "DMBQWeight",
+    "LCQActivation",
+    "LCQWeight",
     "LSQActivation",
     "LSQWeight",
     "Projection",
