@@ -2,12 +2,15 @@
 
 import json
 from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from hdl.console import RefusedError
 from hdl.formats import Uniform, named
 from hdl.parameters import AcceleratorParameters, parameters_from
 
+from .digits import activation_digits, weight_digits
 from .network import IntegerNetwork
 
 
@@ -24,12 +27,24 @@ def fitting_parameters(network: IntegerNetwork) -> AcceleratorParameters:
     code_width = max((values.code_width for values in outputs), default=4)
     activation_width = max(code_width, *(values.level_width for values in outputs), 1)
     requantizers = min(8, 1 << ((32 // code_width).bit_length() - 1))
-    return AcceleratorParameters(
+    narrow_enough = AcceleratorParameters(
         weight_format=weights.most_common(1)[0][0],
         code_width=code_width,
         activation_width=activation_width,
         requantizers=requantizers,
     )
+    return replace(narrow_enough, passes=max(narrow_enough.passes, _most_passes(network, narrow_enough)))
+
+
+def _most_passes(network: IntegerNetwork, parameters: AcceleratorParameters) -> int:
+    """Passes of the layer that needs most; one that cannot be split is left for the compiler to refuse."""
+    widths = {"code_width": parameters.code_width, "activation_width": parameters.activation_width}
+    most = 0
+    for layer in network.layers:
+        with suppress(ValueError):
+            places = weight_digits(values=named(layer.weight_format), array=parameters.format).places
+            most = max(most, len(places) * len(activation_digits(named(layer.input_format), **widths)))
+    return most
 
 
 def read_parameters(path: Path) -> AcceleratorParameters:

@@ -133,7 +133,7 @@ def _large_network() -> Interchange:
             {
                 "name": name,
                 "weight_format": weight_format.name,
-                "input_format": activations,
+                "input_format": activations if index else "uniform_b4u",
                 "output_format": None if last else activations,
                 "stride": 1,
                 "padding": 0 if last else 1,
