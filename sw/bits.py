@@ -35,7 +35,7 @@ def slice_words(bits: Bits, *, slice_width: int) -> Words:
     return np.packbits(slots, axis=-1, bitorder="little").view("<u4")[..., 0]
 
 
-def code_words(codes: NDArray[np.uint8], *, width: int) -> Words:
+def code_words(codes: NDArray[np.unsignedinteger], *, width: int) -> Words:
     """Pack words of `width`-bit codes (the last axis) into 32-bit slices.
 
     Codes whose width divides a byte are merged within bytes, which is many times faster than bit by bit.

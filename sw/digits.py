@@ -4,13 +4,17 @@ This is how 8-bit layers run on a narrow array: one pass per digit.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import combinations
+from math import prod
+from operator import or_
 
 from hdl.formats import Format, Uniform
 from hdl.layouts import PASS_SHIFT_WIDTH
 
 MAX_PLACE = 2**PASS_SHIFT_WIDTH - 1
+WIDEST = 2**16
+"""The largest value that is split; formats of larger ones need an array of their own levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,30 +45,60 @@ def weight_digits(*, values: Format, array: Format) -> Digits:
     Raises
     ------
     ValueError
-        If no places of up to 15 serve.
+        If no places of up to 15 serve, or values beyond 2^16 would need more than one digit.
     """
     wanted = [level for level in values.grid if abs(level) <= values.max_level]
-    span, limit = values.max_level.bit_length(), max(values.max_level, -values.grid[0])
-    for count in range(1, span + 1):
+    span = values.max_level.bit_length()
+    for count in range(1, span + 1 if values.max_level <= WIDEST else 2):
         for higher in combinations(range(1, min(span, MAX_PLACE) + 1), count - 1):
-            sums = _sums((0, *higher), array.grid, limit=limit)
-            if all(level in sums for level in wanted):
-                made = {level: sums[level] for level in values.grid if level in sums}
-                return Digits(places=(0, *higher), digits=made)
+            places = (0, *higher)
+            choices = [_choices(array.grid, place, limit=values.max_level) for place in places]
+            if _reach(choices, wanted):
+                return Digits(places=places, digits=_splits(places, choices, values.grid))
     raise ValueError(f"format {values.name!r} cannot be made of digits of {array.name!r}")
 
 
-def _sums(places: tuple[int, ...], grid: tuple[int, ...], *, limit: int) -> dict[int, tuple[int, ...]]:
-    """Every sum of one level per place, with the digits that make it."""
-    sums: dict[int, tuple[int, ...]] = {0: ()}
-    levels = sorted(grid, key=lambda level: (abs(level), level))
-    for place in places:
-        longer: dict[int, tuple[int, ...]] = {}
-        for level in levels:
-            for total, digits in sums.items():
-                longer.setdefault(total + (level << place), (*digits, level))
+def _choices(grid: tuple[int, ...], place: int, *, limit: int) -> list[int]:
+    """What a digit in this place may add; sums far beyond the values would only cancel one another."""
+    return [level << place for level in grid if abs(level) << place <= 4 * limit]
+
+
+def _reach(choices: list[list[int]], wanted: list[int]) -> bool:
+    """Whether sums of one choice each make all of `wanted`.
+
+    A set of sums is an integer with a bit for each, counted from the smallest sum; so thousands of places
+    are tried in a second.
+    """
+    low, high = sum(each[0] for each in choices), sum(each[-1] for each in choices)
+    ways = prod(map(len, choices))
+    if not (low <= wanted[0] and wanted[-1] <= high and ways >= len(wanted)):
+        return False
+    if len(choices) == 1:
+        return set(wanted) <= set(choices[0])
+    sums = 1
+    for each in choices:
+        sums = reduce(or_, (sums << (choice - each[0]) for choice in each))
+    bits = format(sums >> (wanted[0] - low), "b")[::-1]
+    return all(bits[level - wanted[0] : level - wanted[0] + 1] == "1" for level in wanted)
+
+
+def _splits(
+    places: tuple[int, ...], choices: list[list[int]], wanted: tuple[int, ...]
+) -> dict[int, tuple[int, ...]]:
+    """The digits of each wanted level that the choices make; the most zeros, then small digits at the top."""
+    sums: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
+    for index, (place, each) in enumerate(zip(places, choices, strict=True)):
+        above = choices[index + 1 :]
+        low = wanted[0] - sum(higher[-1] for higher in above)
+        high = wanted[-1] - sum(higher[0] for higher in above)
+        longer: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for choice in sorted(each, key=lambda choice: (abs(choice), choice)):
+            for total, (zeros, digits) in sums.items():
+                key, found = total + choice, zeros + (choice == 0)
+                if low <= key <= high and (key not in longer or found > longer[key][0]):
+                    longer[key] = (found, (*digits, choice >> place))
         sums = longer
-    return {total: digits for total, digits in sums.items() if abs(total) <= limit}
+    return {level: sums[level][1] for level in wanted if level in sums}
 
 
 def activation_digits(

@@ -11,6 +11,8 @@ from .bits import Words, code_words, slice_words, struct_bits
 from .digits import Digits
 from .network import IntegerLayer, Integers
 
+_TABLE_SIZE = 1 << 16
+
 
 def weight_words(
     weights: Integers, *, digits: Digits, copies: int, parameters: AcceleratorParameters
@@ -41,19 +43,16 @@ def weight_words(
     p = parameters
     outputs, inputs, height, width = weights.shape
     tiles, words = -(-outputs // p.rows), -(-inputs // p.lanes)
-    low, high = min(digits.digits), max(digits.digits)
-    _check_weights(weights, digits, low=low, high=high)
-    index = np.full((tiles * p.rows, words * p.lanes, height, width), -low, dtype=np.int32)
-    index[:outputs, :inputs] += weights.astype(np.int32)
+    values = np.array(sorted(digits.digits))
+    index = np.full((tiles * p.rows, words * p.lanes, height, width), np.searchsorted(values, 0), np.int32)
+    index[:outputs, :inputs] = _places_in(values, weights)
     split = index.reshape(tiles, p.rows, words, p.lanes, height, width)
     ordered = np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
 
+    top_code = 2**p.format.code_width - 1
     turns, folds = [], []
-    for digit in range(len(digits.places)):
-        levels = [
-            digits.digits.get(value, (0,) * len(digits.places))[digit] for value in range(low, high + 1)
-        ]
-        codes = np.array([p.format.codes[level] for level in levels], dtype=np.uint8)
+    for levels in zip(*(digits.digits[value] for value in values.tolist()), strict=True):
+        codes = np.array([p.format.codes[level] for level in levels], dtype=np.min_scalar_type(top_code))
         excess = np.array([p.fold(level) for level in levels], dtype=np.int64)
         turns.append(codes[ordered])
         folds.append(_row_sums(excess, turns[-1], ordered))
@@ -62,20 +61,25 @@ def weight_words(
     return code_words(flat, width=p.format.code_width), folds
 
 
-def _check_weights(weights: Integers, digits: Digits, *, low: int, high: int) -> None:
-    """Refuse levels that have no digits; few passes over the weights, since packing must stay fast."""
-    if weights.min() < low or weights.max() > high:
-        wrong = weights[(weights < low) | (weights > high)]
+def _places_in(values: Integers, weights: Integers) -> NDArray[np.int32]:
+    """Where every weight is in the ascending `values`; by a table if that is small, since it is fast."""
+    low, high = int(values[0]), int(values[-1])
+    within = low <= weights.min() and weights.max() <= high
+    if within and high - low < _TABLE_SIZE:
+        table = np.full(high - low + 1, -1, dtype=np.int32)
+        table[values - low] = np.arange(len(values))
+        places = table.take(weights - low)
+        known = places >= 0
     else:
-        known = np.array([level in digits.digits for level in range(low, high + 1)])
-        if known.all() or known.take(weights - low).all():
-            return
-        wrong = weights[~known[weights - low]]
-    raise ValueError(f"weights must be levels that the array's digits make, not {wrong[0]}")
+        places = np.searchsorted(values, weights).clip(max=len(values) - 1).astype(np.int32)
+        known = values[places] == weights
+    if not known.all():
+        raise ValueError(f"weights must be levels that the array's digits make, not {weights[~known][0]}")
+    return places
 
 
 def _row_sums(
-    excess: NDArray[np.int64], codes: NDArray[np.uint8], ordered: NDArray[np.int32]
+    excess: NDArray[np.int64], codes: NDArray[np.unsignedinteger], ordered: NDArray[np.int32]
 ) -> NDArray[np.int64]:
     """Sum over all but tiles and rows; formats that do not fold need no look-up."""
     if not excess.any():

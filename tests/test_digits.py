@@ -87,6 +87,35 @@ def test_splits_have_the_most_zeros() -> None:
     assert ternary[64] == (0,) * 6 + (1,)
 
 
+@pytest.mark.parametrize("array", ["apot_k2n1", "apot_k2n1o", "uniform_b3", "uniform_b4"])
+def test_no_split_has_more_zeros(array: str) -> None:
+    """Against all splits over the same places."""
+    found = weight_digits(values=named("uniform_b4"), array=named(array))
+    most: dict[int, int] = {}
+    for digits in product(sorted(set(ARRAYS[array])), repeat=len(found.places)):
+        total = sum(digit << place for digit, place in zip(digits, found.places, strict=True))
+        most[total] = max(most.get(total, 0), digits.count(0))
+    assert {level: digits.count(0) for level, digits in found.digits.items()} == {
+        level: most[level] for level in found.digits
+    }
+
+
+@pytest.mark.parametrize("array", ["apot_k1n1", "apot_k2n2", "uniform_b4"])
+def test_sixteen_bits_are_split_in_no_time(array: str) -> None:
+    found = weight_digits(values=named("uniform_b16"), array=named(array))
+    assert set(found.digits) >= set(range(-32767, 32768))
+    for level, digits in found.digits.items():
+        assert set(digits) <= set(ARRAYS[array])
+        assert sum(digit << place for digit, place in zip(digits, found.places, strict=True)) == level
+
+
+def test_very_wide_formats_need_an_array_of_their_own() -> None:
+    own = weight_digits(values=named("pot_k5"), array=named("pot_k5"))
+    assert own.digits == {level: (level,) for level in apot_levels(k=5, n=1)}
+    with pytest.raises(ValueError, match=r"^format 'pot_k5' cannot be made of digits of 'pot_k4'$"):
+        weight_digits(values=named("pot_k5"), array=named("pot_k4"))
+
+
 @pytest.mark.parametrize(
     ("array", "there"), [("uniform_b8", True), ("apot_k2n1o", True), ("apot_k1n1", False)]
 )
