@@ -1,6 +1,6 @@
 """What a host sends an accelerator: packets of 32-bit words; and what it makes of the answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,15 @@ def load_packet(section: Section, words: Words, *, parameters: AcceleratorParame
     """A packet that writes a section from its first word on."""
     header = _header(PacketOpcode.LOAD, parameters=parameters, section=section, address=0, count=len(words))
     return np.concatenate([header, words.reshape(-1)])
+
+
+def load_packets(sections: Mapping[Section, Words], *, parameters: AcceleratorParameters) -> list[Words]:
+    """Packets that write all sections; an empty one needs none, and the accelerator would refuse it."""
+    return [
+        load_packet(section, words, parameters=parameters)
+        for section, words in sections.items()
+        if len(words)
+    ]
 
 
 def run_packet(*, results: int, parameters: AcceleratorParameters) -> Words:

@@ -18,6 +18,11 @@ def fitting_parameters(network: IntegerNetwork) -> AcceleratorParameters:
     """Default parameters, with the formats and widths that the network's layers use.
 
     The array's weight format is the one most weights have; 8-bit layers then run as digits of it.
+
+    Raises
+    ------
+    RefusedError
+        If there is no such accelerator: its codes would be too wide, or its weights have no zero.
     """
     weights: Counter[str] = Counter()
     for layer in network.layers:
@@ -26,13 +31,16 @@ def fitting_parameters(network: IntegerNetwork) -> AcceleratorParameters:
     outputs = [named(layer.output_format) for layer in network.layers if layer.output_format]
     code_width = max((values.code_width for values in outputs), default=4)
     activation_width = max(code_width, *(values.level_width for values in outputs), 1)
-    requantizers = min(8, 1 << ((32 // code_width).bit_length() - 1))
-    narrow_enough = AcceleratorParameters(
-        weight_format=weights.most_common(1)[0][0],
-        code_width=code_width,
-        activation_width=activation_width,
-        requantizers=requantizers,
-    )
+    requantizers = min(8, 1 << (max(1, 32 // code_width).bit_length() - 1))
+    try:
+        narrow_enough = AcceleratorParameters(
+            weight_format=weights.most_common(1)[0][0],
+            code_width=code_width,
+            activation_width=activation_width,
+            requantizers=requantizers,
+        )
+    except ValueError as error:
+        raise RefusedError(f"network fits no accelerator: {error}") from error
     return replace(narrow_enough, passes=max(narrow_enough.passes, _most_passes(network, narrow_enough)))
 
 

@@ -25,11 +25,14 @@ def check_layer(layer: IntegerLayer, *, input_format: Format, parameters: Accele
             raise RefusedError(f"layer {layer.name!r}: {name} must lie in {-limit} … {limit - 1}")
     if layer.shift.min() < 0 or layer.shift.max() > SHIFT_LIMIT:
         raise RefusedError(f"layer {layer.name!r}: shift must lie in 0 … {SHIFT_LIMIT}")
-    reach = np.abs(layer.weights).sum(axis=(1, 2, 3)) * input_format.max_level
-    total = reach * np.abs(layer.multiplier) + np.abs(layer.bias)
-    fit(layer, "scaled sum", int(total.max()).bit_length() + 1, parameters.sum_width, "bits")
+    reach = np.abs(layer.weights).sum(axis=(1, 2, 3)).tolist()
+    constants = zip(reach, layer.multiplier.tolist(), layer.bias.tolist(), layer.shift.tolist(), strict=True)
+    # In Python's integers: what is too large for the hardware may be too large for 64 bits as well.
+    totals = [(total * input_format.max_level * abs(m) + abs(b), s) for total, m, b, s in constants]
+    largest = max(total for total, _ in totals)
+    fit(layer, "scaled sum", largest.bit_length() + 1, parameters.sum_width, "bits")
     if layer.output_format is None:
-        result = int((total >> layer.shift).max()).bit_length() + 1
+        result = max(total >> shift for total, shift in totals).bit_length() + 1
         fit(layer, "result", result, RESULT_WIDTH, "bits")
     else:
         output = named(layer.output_format)

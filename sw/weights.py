@@ -108,10 +108,10 @@ def channel_words(
 
     multiplier, shift = by_tile(layer.multiplier), by_tile(layer.shift)
     excess = np.stack([folds[i % len(folds)] for i in range(len(places))], axis=1)
-    excess = excess.reshape(tiles, len(places), p.groups, p.requantizers)
+    excess = excess.reshape(tiles, len(places), p.groups, p.requantizers).astype(object)  # never overflows
     bias = -(excess << np.array(places)[:, None, None]) * multiplier
     bias[:, :1] += by_tile(layer.bias)
     if bias.min() < -(1 << (BIAS_WIDTH - 1)) or bias.max() >= 1 << (BIAS_WIDTH - 1):
         raise RefusedError(f"layer {layer.name!r}: bias of a pass must fit in {BIAS_WIDTH} bits")
-    bits = struct_bits(CHANNEL, {"multiplier": multiplier, "bias": bias, "shift": shift})
+    bits = struct_bits(CHANNEL, {"multiplier": multiplier, "bias": bias.astype(np.int64), "shift": shift})
     return slice_words(bits.reshape(-1, p.requantizers * CHANNEL.size), slice_width=STREAM_WIDTH)

@@ -16,7 +16,7 @@ from hdl.layouts import Status
 from hdl.parameters import AcceleratorParameters
 from sw.bits import Words
 from sw.compiler import Compiled
-from sw.driver import encode_images, load_packet, response_length, run_packets, stream
+from sw.driver import encode_images, load_packets, response_length, run_packets, stream
 from sw.schedule import program_cycles
 
 from .simulators import ROOT, Bench, run
@@ -146,7 +146,7 @@ def classify(
     parameters = compiled.parameters
     encoded = encode_images(images, layout=compiled.input, parameters=parameters)
     packets = [
-        *(load_packet(section, words, parameters=parameters) for section, words in compiled.sections.items()),
+        *load_packets(compiled.sections, parameters=parameters),
         *run_packets(encoded, results=compiled.results, parameters=parameters),
     ]
     length = response_length(results=compiled.results, parameters=parameters)
