@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="sw")
+    main(prog_name="python -m sw")

@@ -146,7 +146,7 @@ def train(
                 if bar.saved
                 else "nothing was written"
             )
-            click.echo(f"sw train: {kept}", err=True)
+            click.echo(f"python -m sw train: {kept}", err=True)
             raise
     click.echo(f"{output}: test accuracy {done.history[-1]['test_accuracy']:.2%}; log in {log_path(output)}")
 

@@ -440,7 +440,7 @@ def test_unreadable_files_are_refused(content, tmp_path):
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="sw")
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="python -m sw")
     return result.exit_code, result.output
 
 
@@ -459,11 +459,14 @@ def test_export_command_refuses_in_one_line_and_writes_nothing(tmp_path):
     for source, message in (
         (
             plain,
-            f"sw: {plain}: model must be quantized, not float "
+            f"python -m sw: {plain}: model must be quantized, not float "
             "(train with --scheme apot, pot, uniform or lsq)\n",
         ),
-        (tmp_path / "text.pt", f"sw: {tmp_path / 'text.pt'}: must be a checkpoint written by 'train'"),
-        (tmp_path / "none.pt", f"sw: {tmp_path / 'none.pt'}: no such file or directory\n"),
+        (
+            tmp_path / "text.pt",
+            f"python -m sw: {tmp_path / 'text.pt'}: must be a checkpoint written by 'train'",
+        ),
+        (tmp_path / "none.pt", f"python -m sw: {tmp_path / 'none.pt'}: no such file or directory\n"),
     ):
         code, output = invoke("export", source, "-o", out)
         assert code == 1

@@ -308,7 +308,7 @@ def test_checkpoints_run_no_code(tmp_path):
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="sw")
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="python -m sw")
     return result.exit_code, result.output
 
 
@@ -336,17 +336,20 @@ def test_bad_input_exits_with_1(tmp_path):
     out = tmp_path / "n.pt"
     missing = tmp_path / "missing.pt"
     for arguments, message in (
-        (["--init", missing], f"sw: {missing}: no such file or directory"),
+        (["--init", missing], f"python -m sw: {missing}: no such file or directory"),
         (
             ["--init", tmp_path / "text.pt"],
-            f"sw: {tmp_path / 'text.pt'}: must be a checkpoint written by 'train'",
+            f"python -m sw: {tmp_path / 'text.pt'}: must be a checkpoint written by 'train'",
         ),
-        (["--resume"], f"sw: {out}: no such file or directory"),
+        (["--resume"], f"python -m sw: {out}: no such file or directory"),
         (
             ["--dataset", "mnist", "--data-dir", tmp_path],
             f"{tmp_path / 'train-images-idx3-ubyte'}: no such file",
         ),
-        (["--batch-size", "9999"], "sw: --batch-size must be at most the 1442 training images, not 9999"),
+        (
+            ["--batch-size", "9999"],
+            "python -m sw: --batch-size must be at most the 1442 training images, not 9999",
+        ),
         (["--lr", "1e30", "--epochs", "1"], "at apot 4/4: --lr must be less than 1e+30"),
     ):
         code, output = invoke("train", "-o", out, *arguments)
@@ -363,7 +366,10 @@ def test_resume_with_other_options_is_refused(straight, tmp_path):
         "train", "-o", path, "--resume", "--epochs", "2", "--seed", "5", "--batch-size", "32"
     )
     assert code == 1
-    assert output == f"sw: {path}: --resume needs the options it was written with: progressive True, seed 0\n"
+    assert (
+        output
+        == f"python -m sw: {path}: --resume needs the options it was written with: progressive True, seed 0\n"
+    )
 
 
 def test_command_trains_and_resumes(tmp_path):
@@ -391,8 +397,8 @@ def test_interrupt_keeps_the_last_checkpoint(tmp_path):
     assert "Traceback" not in errors
     *_, kept, last = filter(None, errors.splitlines())
     epoch = checkpoints.load(path).epoch
-    assert kept == f"sw train: {path} keeps epoch {epoch} of float; go on with --resume"
-    assert last == "sw: interrupted"
+    assert kept == f"python -m sw train: {path} keeps epoch {epoch} of float; go on with --resume"
+    assert last == "python -m sw: interrupted"
 
 
 def test_help_loads_no_torch():
