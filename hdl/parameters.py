@@ -15,6 +15,7 @@ SHIFT_WIDTH = 6
 VALUE_WIDTH = 18
 RESULT_WIDTH = 32
 ADDRESS_WIDTH = 24
+COORDINATE_WIDTH = 16
 FETCH_LATENCY = 2
 """Cycles from a program address until the sequencer has the word in a register."""
 

@@ -5,10 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .layouts import LAYER, PASS
-from .parameters import ADDRESS_WIDTH, AcceleratorParameters
+from .parameters import ADDRESS_WIDTH, COORDINATE_WIDTH, AcceleratorParameters
 from .requantizer import pass_tag
-
-COORDINATE_WIDTH = 16
 
 
 def step_layout(parameters: AcceleratorParameters) -> data.StructLayout:

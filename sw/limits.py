@@ -5,7 +5,14 @@ import numpy as np
 from hdl.console import RefusedError
 from hdl.formats import Format, named
 from hdl.layouts import LAYER, PASS
-from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH, RESULT_WIDTH, VALUE_WIDTH, AcceleratorParameters
+from hdl.parameters import (
+    BIAS_WIDTH,
+    COORDINATE_WIDTH,
+    MULTIPLIER_WIDTH,
+    RESULT_WIDTH,
+    VALUE_WIDTH,
+    AcceleratorParameters,
+)
 
 from .network import SHIFT_LIMIT, IntegerLayer
 
@@ -43,7 +50,9 @@ def check_layer(layer: IntegerLayer, *, input_format: Format, parameters: Accele
 
 
 def check_command(layer: IntegerLayer, command: dict[str, int], passes: list[dict[str, int]]) -> None:
-    """Refuse what a command's fields cannot hold (RefusedError)."""
+    """Refuse what a command's fields, or the walker's coordinates, cannot hold (RefusedError)."""
+    size = max(command["input_height"], command["input_width"])
+    fit(layer, "padded coordinates", size + command["padding"], 2**COORDINATE_WIDTH, "values")
     for layout, values in ((LAYER, command), *((PASS, turn) for turn in passes)):
         for name, value in values.items():
             limit = (1 << layout[name].width) - 1

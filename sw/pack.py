@@ -40,20 +40,20 @@ def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) ->
 
     Weights that are not on their format's grid are refused, never rounded.
     """
-    from .fitting import fitting_parameters, generator_options, read_parameters
+    from .fitting import generator_options, read_parameters
     from .image import write_hex, write_image
 
     if as_hex and output.suffix == ".hex":
         raise click.UsageError("-o must not end in .hex when --hex writes such files beside it")
     integers = read_network(network)
-    parameters = read_parameters(accelerator) if accelerator else fitting_parameters(integers)
+    parameters = read_parameters(accelerator) if accelerator else None
     compiled = compile_named(integers, parameters, name=str(network))
     write_image(output, compiled)
     files = [output, *(write_hex(output, compiled) if as_hex else [])]
     click.echo(f"wrote {', '.join(map(str, files))}")
     _report(compiled)
     if accelerator is None:
-        click.echo(f"fits: python -m gen accelerator {generator_options(parameters)}".rstrip())
+        click.echo(f"fits: python -m gen accelerator {generator_options(compiled.parameters)}".rstrip())
 
 
 def read_network(path: Path) -> "IntegerNetwork":
@@ -72,12 +72,15 @@ def read_network(path: Path) -> "IntegerNetwork":
         raise RefusedError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
-def compile_named(network: "IntegerNetwork", parameters: "AcceleratorParameters", *, name: str) -> "Compiled":
-    """Compile a network; a refusal names where it came from."""
+def compile_named(
+    network: "IntegerNetwork", parameters: "AcceleratorParameters | None" = None, *, name: str
+) -> "Compiled":
+    """Compile a network, for what fits it by default; a refusal names where the network came from."""
     from .compiler import compile_network
+    from .fitting import fitting_parameters
 
     try:
-        return compile_network(network, parameters)
+        return compile_network(network, parameters or fitting_parameters(network))
     except RefusedError as error:
         raise RefusedError(f"{name}: {error}") from error
 
