@@ -148,6 +148,13 @@ def test_sums_that_could_lose_a_bit_are_refused() -> None:
         run(network(replace(wide, weights=np.full((1, 1, 1, 1), -(2**45)))), pixels(256))
 
 
+def test_scaled_sums_that_int64_cannot_hold_are_refused() -> None:
+    steep = layer(weights=np.full((1, 1, 1, 1), 2**40), multiplier=np.array([-(2**17)]))
+    assert run(network(steep), pixels(63)).logits.item() == -63 * 2**57
+    with pytest.raises(OverflowError, match=r"^layer 'layer': scaled sums must stay below 2\^63$"):
+        run(network(steep), pixels(64))
+
+
 def test_a_network_without_results_is_refused() -> None:
     with pytest.raises(ValueError, match="network must end with a layer without an output format"):
         run(network(layer(output_format="pot_k2u", fraction=1)), pixels(1))
