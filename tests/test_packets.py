@@ -17,6 +17,8 @@ from tests.accelerator_cases import GAPS, grouped, random_case, small, split, wr
 from verif.network import exchange
 
 SHAPE = "apot_k2n1o_4x8"
+QUICK = 6
+"""Seed of a case that runs in some hundred cycles, since it runs often here."""
 
 
 def packet(opcode: int, *, words: int = 0, **fields: int) -> Words:
@@ -61,7 +63,7 @@ def wrong_packets() -> list[tuple[Status, Words]]:
 @pytest.mark.parametrize("shape", grouped([SHAPE]))
 def test_wrong_packets(shape: str, gaps: str, tmp_path: Path, simulator: str) -> None:
     """Each is answered with its error and 0 cycles, and the accelerator then runs an image as ever."""
-    wrong, good = wrong_packets(), random_case(shape, 0, images=1)
+    wrong, good = wrong_packets(), random_case(shape, QUICK, images=1)
     parameters = good.compiled.parameters
     packets = [*good.loads, *(each for _, bad in wrong for each in (bad, *good.runs))]
     length = response_length(results=good.compiled.results, parameters=parameters)
@@ -82,7 +84,7 @@ def test_wrong_packets(shape: str, gaps: str, tmp_path: Path, simulator: str) ->
 
 def test_reset_at_any_time() -> None:
     """After a reset amid a packet, a run or a response, the next image runs as ever."""
-    good = random_case(SHAPE, 0, images=1)
+    good = random_case(SHAPE, QUICK, images=1)
     parameters = good.compiled.parameters
     unit, reset = Accelerator(parameters=parameters), Signal()
     cycles = program_cycles(good.compiled.schedule)
