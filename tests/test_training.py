@@ -413,3 +413,12 @@ def test_help_loads_no_torch():
         )
         assert "Examples:" in done.stdout
         assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize("first", range(256))
+def test_a_text_file_of_any_kind_is_refused(tmp_path, first):
+    """Arbitrary bytes are a program to an unpickler, which may fail at any of its operations."""
+    path = tmp_path / "text.pt"
+    path.write_bytes(bytes([first]) + b"root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:q\n")
+    with pytest.raises(RefusedError, match=r"must be a checkpoint written by 'train'"):
+        checkpoints.load(path)
