@@ -1,5 +1,6 @@
 """What a processing element or dot product must do, written down once more, as assertions on it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import (
@@ -14,12 +15,51 @@ from amaranth.hdl import (
     ResetSignal,
     Signal,
     Value,
+    ValueLike,
     signed,
 )
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 HEADROOM = 2
+
+
+def instance(
+    m: Module, description: Mapping[str, Any], *, name: str = "dut", **inputs: ValueLike
+) -> dict[str, Signal]:
+    """An instance of the generated module inside a specification; returns its outputs.
+
+    Parameters
+    ----------
+    description
+        The description beside the module's Verilog.
+    name
+        Of the submodule.
+    inputs
+        What each input port is connected to; ``clk`` and ``rst`` are the specification's unless given.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are not the module's.
+    """
+    ports = {port["name"]: port for port in description["ports"]}
+    wanted = {port["name"] for port in ports.values() if port["direction"] == "input"}
+    given = {"clk": ClockSignal(), "rst": ResetSignal()} | inputs
+    given = {port: value for port, value in given.items() if port in wanted or port in inputs}
+    if set(given) != wanted:
+        raise ValueError(f"inputs must be {', '.join(sorted(wanted))}, not {', '.join(sorted(given))}")
+    outputs = {
+        port["name"]: Signal(signed(port["width"]) if port["signed"] else port["width"], name=port["name"])
+        for port in ports.values()
+        if port["direction"] == "output"
+    }
+    m.submodules[name] = Instance(
+        description["name"],
+        **{f"i_{port}": value for port, value in given.items()},
+        **{f"o_{port}": signal for port, signal in outputs.items()},
+    )
+    return outputs
 
 
 class Specification(wiring.Component):
@@ -32,14 +72,14 @@ class Specification(wiring.Component):
 
     Parameters
     ----------
-    description : dict
+    description : mapping
         The description beside the module's Verilog.
     levels : sequence of int
         The level of every weight code.
     """
 
-    def __init__(self, description: dict[str, Any], *, levels: tuple[int, ...]) -> None:
-        self._name = description["name"]
+    def __init__(self, description: Mapping[str, Any], *, levels: tuple[int, ...]) -> None:
+        self._description = description
         self._latency = description["latency"]
         self._ports = {port["name"]: port for port in description["ports"]}
         parameters = description["parameters"]
@@ -63,7 +103,9 @@ class Specification(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        accumulator = self._instance(m)
+        operands = {f"weight{self._plural}": self.weights, f"activation{self._plural}": self.activations}
+        outputs = instance(m, self._description, enable=self.enable, clear=self.clear, **operands)
+        accumulator = outputs["accumulator"]
         wide = signed(len(accumulator) + 1 + HEADROOM)
         enable, clear, term = self.enable, self.clear, Signal(wide, name="term")
         m.d.comb += term.eq(sum(self._products(), Const(0)))
@@ -87,23 +129,6 @@ class Specification(wiring.Component):
             Assert(total == accumulator),
         ]
         return m
-
-    def _instance(self, m: Module) -> Signal:
-        port = self._ports["accumulator"]
-        accumulator = Signal(signed(port["width"]) if port["signed"] else port["width"], name="accumulator")
-        m.submodules.dut = Instance(
-            self._name,
-            i_clk=ClockSignal(),
-            i_rst=ResetSignal(),
-            i_enable=self.enable,
-            i_clear=self.clear,
-            o_accumulator=accumulator,
-            **{
-                f"i_weight{self._plural}": self.weights,
-                f"i_activation{self._plural}": self.activations,
-            },
-        )
-        return accumulator
 
     def _products(self) -> list[Value]:
         width = len(self.weights) // self._lanes
