@@ -168,7 +168,7 @@ def test_names_written_out() -> None:
 
 
 def test_every_scheme_is_in_the_catalog() -> None:
-    assert {scheme.scheme for scheme in SCHEMES} == {"uniform", "pot", "apot", "basis"}
+    assert {scheme.scheme for scheme in SCHEMES} == {"uniform", "pot", "apot", "basis", "companded"}
 
 
 @pytest.mark.parametrize(
@@ -273,14 +273,14 @@ def test_level_width() -> None:
             lambda: named("apot_k2"),
             ValueError,
             "format must be a name like 'apot_k2n2' or 'uniform_b8u' "
-            "(uniform, pot, apot, basis, laplace, gauss), not 'apot_k2'",
+            "(uniform, pot, apot, basis, companded, laplace, gauss), not 'apot_k2'",
         ),
         (lambda: named("pot_k9"), ValueError, "k must be an integer from 1 to 5, not 9"),
         (
             lambda: named(3),
             TypeError,
             "format must be a name like 'apot_k2n2' or 'uniform_b8u' "
-            "(uniform, pot, apot, basis, laplace, gauss), not 3",
+            "(uniform, pot, apot, basis, companded, laplace, gauss), not 3",
         ),
     ],
 )

@@ -186,7 +186,7 @@ def test_examples_work(name: str, example: str) -> None:
         (
             "table_pe --format apot",
             "format must be a name like 'apot_k2n2' or 'uniform_b8u' "
-            "(uniform, pot, apot, basis, laplace, gauss), not 'apot'",
+            "(uniform, pot, apot, basis, companded, laplace, gauss), not 'apot'",
         ),
         ("table_pe --format pot_k2u", "weight_format must be signed, not 'pot_k2u'"),
         (

@@ -8,6 +8,7 @@ from .base import Field, Format, signed_width
 from .basis import Basis, basis
 from .catalog import SCHEMES, named
 from .checks import check_bool, check_int
+from .companded import Companded, level_table, product_table
 from .table import Table
 from .uniform import Uniform
 
@@ -15,6 +16,7 @@ __all__ = [
     "SCHEMES",
     "APoT",
     "Basis",
+    "Companded",
     "Field",
     "Format",
     "PoT",
@@ -25,6 +27,8 @@ __all__ = [
     "basis",
     "check_bool",
     "check_int",
+    "level_table",
     "named",
+    "product_table",
     "signed_width",
 ]

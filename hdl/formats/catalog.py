@@ -6,14 +6,23 @@ from typing import Any
 from .apot import APoT, PoT
 from .base import Format
 from .basis import COORDINATES, Basis, basis
+from .companded import OUTER_BITS, Companded
 from .uniform import Uniform
 
-SCHEMES: tuple[type[Uniform] | type[APoT] | type[Basis], ...] = (Uniform, PoT, APoT, Basis)
+SCHEMES: tuple[type[Uniform] | type[APoT] | type[Basis] | type[Companded], ...] = (
+    Uniform,
+    PoT,
+    APoT,
+    Basis,
+    Companded,
+)
 
 FAMILY = rf"(?P<family>{'|'.join(COORDINATES)})_m(?P<planes>\d+)"
 CONVERSIONS: dict[str, Any] = {
     "odd": bool,
     "coordinates": lambda text: tuple(map(int, text.split("_"))),
+    "magnitudes": lambda text: tuple(map(int, text.split("_"))),
+    "outer_bits": lambda text: int(text[1:-1]) if text else OUTER_BITS,
 }
 
 
