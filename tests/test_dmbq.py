@@ -66,15 +66,15 @@ def test_weights_go_to_the_nearest_sum_of_signs_of_their_channel(family, planes,
     nearest = (moved.unsqueeze(-1) - real).abs().argmin(-1)
     expected = torch.tensor(sums)[nearest]
     assert torch.equal(quantizer.levels(values), expected)
-    torch.testing.assert_close(quantizer.scales(values), scale, rtol=1e-14, atol=0)
-    assert torch.equal(quantizer(values), expected * quantizer.scales(values))
+    torch.testing.assert_close(quantizer.scale(values), scale, rtol=1e-14, atol=0)
+    assert torch.equal(quantizer(values), expected * quantizer.scale(values))
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (6, 4, 3, 3)])
 def test_levels_times_scales_is_the_fake_quantized_tensor(shape):
     values = weights(*shape).float()
     quantizer = DMBQWeight(basis(family="laplace", planes=3))
-    levels, scales = quantizer.levels(values), quantizer.scales(values)
+    levels, scales = quantizer.levels(values), quantizer.scale(values)
     assert (levels.dtype, scales.dtype, scales.numel()) == (torch.int64, torch.float32, 6)
     assert torch.equal(levels.float() * scales, quantizer(values))
     assert set(levels.unique().tolist()) <= set(quantizer.format.grid)

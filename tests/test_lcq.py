@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from hdl.formats import named
 from sw.quantizers import LCQActivation, LCQWeight
+from sw.quantizers.companding import companded_format, curve
 
 CASES = [*((True, bits) for bits in (3, 4, 5)), *((False, bits) for bits in (2, 3, 4))]
 
@@ -180,13 +182,77 @@ def test_extreme_curves_still_ascend_to_the_top(place, extreme):
     with torch.no_grad():
         quantizer.theta.copy_(torch.linspace(-0.3, 0.4, 16))
         quantizer.theta[place] = extreme
-    bent = quantizer.curve()
+    bent = quantizer.rounding()
     assert (bent.edges.diff() >= 0).all()
     assert (bent.levels.diff() >= 0).all()
     assert (bent.levels[0], bent.levels[-1]) == (0, 255)
     x = torch.linspace(-1, 7, 500, requires_grad=True)
     quantizer(x).sum().backward()
     assert quantizer.theta.grad.isfinite().all()
+
+
+def expanded(theta: Tensor, height: float) -> float:
+    """f⁻¹ by bisection of the curve's definition."""
+    p = theta.softmax(0).tolist()
+
+    def f(v: float) -> float:
+        whole = min(int(v * len(p)), len(p) - 1)
+        return sum(p[:whole]) + p[whole] * (v * len(p) - whole)
+
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if f(middle) < height else (low, middle)
+    return high
+
+
+def test_compress_and_expand_are_inverse():
+    theta = torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    bent = curve(theta)
+    assert bent.slopes.mean().item() == pytest.approx(1)
+    torch.testing.assert_close(bent.starts, torch.cat([torch.zeros(1), theta.softmax(0).cumsum(0)[:-1]]))
+    v = torch.linspace(0, 1, 301, dtype=torch.float64)
+    up = bent.compress(v)
+    assert (up.diff() > 0).all()
+    assert (up[0].item(), up[-1].item()) == (0, pytest.approx(1))
+    torch.testing.assert_close(bent.expand(up), v, rtol=0, atol=1e-12)
+    for height in (0.1, 0.5, 0.99):
+        assert bent.expand(torch.tensor(height, dtype=torch.float64)).item() == pytest.approx(
+            expanded(theta, height), abs=1e-9
+        )
+
+
+@pytest.mark.parametrize(("signed", "bits"), CASES)
+@pytest.mark.parametrize("outer_bits", [8, 12])
+def test_format_holds_the_expanded_and_rounded_heights(signed, bits, outer_bits):
+    """Every f⁻¹(k / s) times the highest outer level, rounded, is a magnitude."""
+    quantizer = made(signed, bits, outer_bits=outer_bits)
+    fmt = quantizer.format
+    heights = [k / quantizer.steps for k in range(quantizer.steps + 1)]
+    expected = {round(expanded(quantizer.theta, y) * quantizer.outer) for y in heights}
+    assert expected <= set(fmt.magnitudes)
+    assert len(expected) > 0.8 * len(heights)
+    assert (fmt.signed, fmt.outer_bits, fmt.code_width) == (signed, outer_bits, bits)
+    assert named(fmt.name) == fmt
+    assert set(quantizer.levels(values(7)).unique().tolist()) <= set(fmt.grid)
+
+
+@pytest.mark.parametrize(("signed", "bits"), CASES)
+@pytest.mark.parametrize("bent", [1.0, 6.0, 30.0])
+def test_counting_edges_gives_the_code_of_every_level(signed, bits, bent):
+    """The largest curves give several heights one level, and the table unused places."""
+    quantizer = made(signed, bits, bent=bent)
+    x = values(8)
+    moved = x - x.mean() if signed else x
+    ranks = torch.bucketize(moved / quantizer.scale(x), quantizer.edges())
+    assert len(quantizer.edges()) == len(quantizer.format.grid) - 1 == (2**bits - 1 - signed)
+    assert torch.equal(torch.tensor(quantizer.format.grid)[ranks], quantizer.levels(x))
+
+
+def test_levels_that_coincide_leave_room_for_others():
+    assert companded_format([0, 3, 3, 127], signed=True, outer_bits=8).magnitudes == (0, 3, 126, 127)
+    assert companded_format([0, 0, 0, 3], signed=False, outer_bits=2).magnitudes == (0, 1, 2, 3)
+    assert companded_format([0, 2, 9, 15], signed=False, outer_bits=8).magnitudes == (0, 2, 9, 15)
 
 
 @pytest.mark.parametrize(

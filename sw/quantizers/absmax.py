@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hdl.formats import Uniform
 
-from .base import SMALLEST_SCALE, Quantizer
+from .base import SMALLEST_SCALE, NearestQuantizer
 from .projection import Projection
 
 
@@ -21,7 +21,7 @@ class _StraightThrough(torch.autograd.Function):
         return gradients[0], None, None
 
 
-class AbsMaxWeight(Quantizer):
+class AbsMaxWeight(NearestQuantizer):
     """Symmetric uniform weights, ``scale = max|w| / max_level``, straight-through gradient.
 
     With 8 bits the levels are -127 … 127.  Nothing is learned and nothing is clipped.  The authors'

@@ -19,27 +19,60 @@ class Quantizer(nn.Module, ABC):
 
         quantizer(x) == quantizer.levels(x) * quantizer.scale(x)
 
-    Parameters
-    ----------
-    fmt
-        The format whose levels are used; its `max_level` stands for the clipping value.
-
     Members
     -------
     format : Format
-        The same.
+        The format whose levels are used; a scheme that learns its levels has another one after each step.
+    """
+
+    @property
+    @abstractmethod
+    def format(self) -> Format: ...
+
+    @abstractmethod
+    def scale(self, values: Tensor) -> float | Tensor:
+        """Real value of one level for this tensor, positive; arithmetic rounds it to the tensor's type.
+
+        One number, or one for each output channel, shaped to multiply `values`.
+        """
+
+    @abstractmethod
+    def levels(self, values: Tensor) -> Tensor:
+        """The integer level of every value (int64)."""
+
+    def edges(self) -> Tensor | None:
+        """Where rounding steps from each level to the next, in levels; None if halfway between them."""
+        return None
+
+    def extra_repr(self) -> str:
+        return self.format.name
+
+
+class NearestQuantizer(Quantizer):
+    """A quantizer to the nearest level of a format that is given, by one scale for the tensor.
+
+    Parameters
+    ----------
+    fmt
+        The format; its `max_level` stands for the clipping value.
+
+    Members
+    -------
     projection : Projection
         Nearest-level rounding for that format.
     """
 
     def __init__(self, fmt: Format) -> None:
         super().__init__()
-        self.format = fmt
+        self._format = fmt
         self.projection = projection(fmt)
 
+    @property
+    def format(self) -> Format:
+        return self._format
+
     @abstractmethod
-    def scale(self, values: Tensor) -> float:
-        """Real value of one level for this tensor, positive; arithmetic rounds it to the tensor's type."""
+    def scale(self, values: Tensor) -> float: ...
 
     def prepared(self, values: Tensor) -> Tensor:
         """What is rounded: the values themselves, unless a scheme normalizes them first."""
@@ -47,8 +80,4 @@ class Quantizer(nn.Module, ABC):
 
     @torch.no_grad()
     def levels(self, values: Tensor) -> Tensor:
-        """The integer level of every value (int64)."""
         return self.projection.levels(self.prepared(values), self.scale(values)).long()
-
-    def extra_repr(self) -> str:
-        return self.format.name

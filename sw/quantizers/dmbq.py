@@ -4,12 +4,12 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hdl.formats import Basis, check_bool
 
 from ..bases import scaled
-from .base import SMALLEST_SCALE
+from .base import SMALLEST_SCALE, Quantizer
 from .projection import Projection, projection
 
 FAMILIES = ("laplace", "gauss")
@@ -35,14 +35,14 @@ class _Rounding(torch.autograd.Function):
         return gradients[0] * inside, None
 
 
-class DMBQWeight(nn.Module):
+class DMBQWeight(Quantizer):
     """Weights rounded to the signed sums of a basis, with a scale for each output channel.
 
     A channel's scale is ``unit × spread``: its spread is ``b = E|w - µ|`` for the Laplace family and
     ``σ = sqrt(E[(w - µ)²])`` for the normal one, as measured at each call.  As for other quantizers, two
     views agree bit for bit::
 
-        quantizer(w) == quantizer.levels(w) * quantizer.scales(w)
+        quantizer(w) == quantizer.levels(w) * quantizer.scale(w)
 
     The gradient passes straight through where ``|w - µ|`` is at most the highest level's, and stops
     elsewhere (the clamp's mask in the authors' code); µ and the scale are constants to it.  The authors
@@ -64,8 +64,6 @@ class DMBQWeight(nn.Module):
 
     Members
     -------
-    format : Basis
-        The same.
     projection : Projection
         Nearest-level rounding for it.
 
@@ -88,9 +86,13 @@ class DMBQWeight(nn.Module):
         if unit is not None and not 0 < unit < float("inf"):
             raise ValueError(f"unit must be a positive number or None, not {unit!r}")
         check_bool("centred", centred)
-        self.format, self.family, self.centred = fmt, family, centred
+        self._format, self.family, self.centred = fmt, family, centred
         self.unit = best_unit(family, fmt.coordinates) if unit is None else float(unit)
         self.projection = projection(fmt)
+
+    @property
+    def format(self) -> Basis:
+        return self._format
 
     def prepared(self, values: Tensor) -> Tensor:
         """What is rounded: weights, less their channel's mean if `centred`."""
@@ -99,7 +101,7 @@ class DMBQWeight(nn.Module):
         return values - _by_channel(values, values.detach().flatten(1).mean(1))
 
     @torch.no_grad()
-    def scales(self, values: Tensor) -> Tensor:
+    def scale(self, values: Tensor) -> Tensor:
         """Real value of one level for each channel, positive, shaped to multiply `values`."""
         flat = self.prepared(values).flatten(1)
         spread = flat.abs().mean(1) if self.family == "laplace" else flat.square().mean(1).sqrt()
@@ -108,11 +110,11 @@ class DMBQWeight(nn.Module):
     @torch.no_grad()
     def levels(self, values: Tensor) -> Tensor:
         """The integer level of every weight (int64)."""
-        return self.projection.levels(self.prepared(values) / self.scales(values), 1.0).long()
+        return self.projection.levels(self.prepared(values) / self.scale(values), 1.0).long()
 
     def forward(self, values: Tensor) -> Tensor:
         """Fake-quantized weights; the first axis is the output channel."""
-        scales = self.scales(values)
+        scales = self.scale(values)
         return _Rounding.apply(self.prepared(values) / scales, self.projection) * scales
 
     def extra_repr(self) -> str:

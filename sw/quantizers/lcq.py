@@ -1,59 +1,16 @@
 """Learned companding: uniform rounding of values that a learned curve bends (Yamamoto, CVPR 2021)."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hdl.formats import check_bool, check_int
+from hdl.formats import Companded, check_bool, check_int
 
-from .base import SMALLEST_SCALE
+from .base import SMALLEST_SCALE, Quantizer
+from .companding import Rounding, companded_format, curve, rounding
 
 SMALLEST_VARIANCE = 1e-24
-
-
-class Curve(NamedTuple):
-    """The companding function on 0 … 1, straight over each of K equal intervals, and how it rounds.
-
-    Members
-    -------
-    shares : Tensor
-        ``p = softmax(θ)``, the rise over each interval; slopes are ``K p``.
-    starts : Tensor
-        β, the function's value where each interval starts.
-    pieces : Tensor
-        For each of the s + 1 rounded values ``k / s``, the interval of the curve that reaches it.
-    edges : Tensor
-        The s arguments where rounding steps up.
-    levels : Tensor
-        For each rounded value, its argument times the highest outer level, rounded (eq. 14).
-    """
-
-    shares: Tensor
-    starts: Tensor
-    pieces: Tensor
-    edges: Tensor
-    levels: Tensor
-
-
-def curve(theta: Tensor, *, steps: int, outer: int) -> Curve:
-    """The curve of parameters θ, rounded to ``k / steps`` between, and to ``k / outer`` after expanding."""
-    shares = theta.softmax(0)
-    ends = shares.cumsum(0)
-    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-    count = len(theta)
-
-    def expanded(heights: Tensor) -> tuple[Tensor, Tensor]:
-        pieces = torch.bucketize(heights, starts[1:], right=True)
-        return ((heights - starts[pieces]) / shares[pieces] + pieces) / count, pieces
-
-    heights = torch.arange(steps + 1, dtype=theta.dtype, device=theta.device)
-    edges, _ = expanded((heights[1:] - 0.5) / steps)
-    reached, pieces = expanded(heights / steps)
-    levels = (reached * outer - 0.5).ceil().clamp(0, outer)
-    # Where the last share is near 0, the sum before it rounds to 1 and the quotient above to 0.
-    levels[-1] = outer
-    return Curve(shares, starts, pieces, edges, levels)
 
 
 class _Compand(torch.autograd.Function):
@@ -66,50 +23,51 @@ class _Compand(torch.autograd.Function):
     def forward(
         ctx: Any, values: Tensor, _alpha: Tensor, _theta: Tensor, quantizer: "_Companded", scale: float
     ) -> Tensor:
-        bent = quantizer.curve()
+        rounded = quantizer.rounding()
         bound = scale * quantizer.outer
         ratio = quantizer.magnitude(values) / bound
-        index = torch.bucketize(ratio, bent.edges)
-        levels = bent.levels[index]
+        index = torch.bucketize(ratio, rounded.edges)
+        levels = rounded.levels[index]
         result = quantizer.signs(values) * levels * scale
         ctx.save_for_backward(values, ratio, index, result)
-        ctx.bent, ctx.quantizer, ctx.bound = bent, quantizer, bound
+        ctx.rounded, ctx.quantizer, ctx.bound = rounded, quantizer, bound
         return result.masked_fill_(values.isnan(), float("nan"))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         (gradient,) = gradients
         values, ratio, index, result = ctx.saved_tensors
-        bent, quantizer, bound = ctx.bent, ctx.quantizer, ctx.bound
-        count = len(bent.shares)
+        rounded, quantizer, bound = ctx.rounded, ctx.quantizer, ctx.bound
+        bent = rounded.curve
+        slopes, count = bent.slopes, len(bent.shares)
         inside = (ratio < 1) & (quantizer.signs(values) != 0)
         masked = gradient * inside
         # Interval of each argument and slope there; slope where its rounded value is expanded.
-        here = (ratio * count).int().clamp_(0, count - 1).long()
-        back = (bent.shares[bent.pieces] * count)[index]
+        here = bent.intervals(ratio)
+        back = slopes[rounded.pieces][index]
         linear = masked * values
         if quantizer.exact:
-            linear = linear * (bent.shares * count)[here] / back
+            linear = linear * slopes[here] / back
         to_alpha = ((gradient * result).sum() - linear.sum()) / bound
         pushed = (masked * quantizer.signs(values) * bound / back).reshape(-1)
         here = here.reshape(-1)
-        offset = ratio.reshape(-1) - here / count
+        offset = (ratio.reshape(-1) * count - here) / count
         zeros = torch.zeros_like(bent.shares)
         to_slopes = zeros.index_add(0, here, pushed * offset)
         to_starts = zeros.index_add(0, here, pushed)
         # What expanding takes off depends on the rounded value only.
-        summed = pushed.new_zeros(len(bent.levels)).index_add(0, index.reshape(-1), pushed)
+        summed = pushed.new_zeros(len(rounded.levels)).index_add(0, index.reshape(-1), pushed)
         heights = torch.arange(len(summed), dtype=pushed.dtype, device=pushed.device) / quantizer.steps
-        rises = (heights - bent.starts[bent.pieces]) / (bent.shares * count)[bent.pieces]
-        to_slopes = to_slopes.index_add(0, bent.pieces, -summed * rises)
-        to_starts = to_starts.index_add(0, bent.pieces, -summed)
+        rises = (heights - bent.starts[rounded.pieces]) / slopes[rounded.pieces]
+        to_slopes = to_slopes.index_add(0, rounded.pieces, -summed * rises)
+        to_starts = to_starts.index_add(0, rounded.pieces, -summed)
         later = to_starts.flip(0).cumsum(0).flip(0) - to_starts
         to_shares = count * to_slopes + later
         to_theta = bent.shares * (to_shares - torch.dot(bent.shares, to_shares))
         return masked, to_alpha, to_theta, None, None
 
 
-class _Companded(nn.Module):
+class _Companded(Quantizer):
     """Clipping value and curve, common to weights and activations."""
 
     signed: bool
@@ -125,15 +83,21 @@ class _Companded(nn.Module):
         if not 0 < alpha < float("inf"):
             raise ValueError(f"alpha must be a positive number, not {alpha!r}")
         self.steps, self.outer = (2 ** (each - self.signed) - 1 for each in (bits, outer_bits))
-        self.exact = exact
+        self.exact, self.outer_bits = exact, outer_bits
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
         # With one step there is nothing between 0 and the bound to bend.
         self.theta = nn.Parameter(torch.zeros(intervals), requires_grad=self.steps > 1)
 
     @torch.no_grad()
-    def curve(self) -> Curve:
-        """The curve of the present parameters."""
-        return curve(self.theta, steps=self.steps, outer=self.outer)
+    def rounding(self) -> Rounding:
+        """The curve of the present parameters, and the table that it is rounded to."""
+        return rounding(curve(self.theta), steps=self.steps, outer=self.outer)
+
+    @property
+    def format(self) -> Companded:
+        return companded_format(
+            self.rounding().levels.int().tolist(), signed=self.signed, outer_bits=self.outer_bits
+        )
 
     def prepared(self, values: Tensor) -> Tensor:
         """What is rounded."""
@@ -162,9 +126,16 @@ class _Companded(nn.Module):
     @torch.no_grad()
     def levels(self, values: Tensor) -> Tensor:
         """The outer level of every value (int64)."""
-        prepared, bent = self.prepared(values), self.curve()
+        prepared, rounded = self.prepared(values), self.rounding()
         ratio = self.magnitude(prepared) / (self.scale(values) * self.outer)
-        return (self.signs(prepared) * bent.levels[torch.bucketize(ratio, bent.edges)]).long()
+        return (self.signs(prepared) * rounded.levels[torch.bucketize(ratio, rounded.edges)]).long()
+
+    @torch.no_grad()
+    def edges(self) -> Tensor:
+        rounded, fmt = self.rounding(), self.format
+        magnitudes = rounded.levels.new_tensor(fmt.magnitudes[1:])
+        upper = rounded.edges[torch.bucketize(magnitudes, rounded.levels) - 1] * self.outer
+        return torch.cat([-upper.flip(0), upper]) if self.signed else upper
 
     def forward(self, values: Tensor) -> Tensor:
         prepared = self.prepared(values)

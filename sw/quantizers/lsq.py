@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hdl.formats import Format, Uniform
 
-from .base import SMALLEST_SCALE, Quantizer
+from .base import SMALLEST_SCALE, NearestQuantizer
 from .clip import Clip
 from .projection import Rounding
 
@@ -20,7 +20,7 @@ class FullRange(Rounding):
         self.low = fmt.grid[0]
 
 
-class _LearnedStep(Quantizer):
+class _LearnedStep(NearestQuantizer):
     """``v^ = round(clip(v/s, -Qn, Qp)) · s`` with the step s learned, common to weights and activations.
 
     The step's gradient is multiplied by ``g = 1 / sqrt(N · Qp)``, section 2.2.

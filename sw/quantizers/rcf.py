@@ -5,12 +5,12 @@ from torch import Tensor, nn
 
 from hdl.formats import Format, check_bool
 
-from .base import SMALLEST_SCALE, Quantizer
+from .base import SMALLEST_SCALE, NearestQuantizer
 from .clip import Clip
 from .normalize import normalized
 
 
-class _Clipped(Quantizer):
+class _Clipped(NearestQuantizer):
     """The learned clipping value, common to weights and activations."""
 
     def __init__(self, fmt: Format, *, alpha: float, masked: bool) -> None:
