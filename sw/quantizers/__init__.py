@@ -4,6 +4,7 @@ from .absmax import AbsMaxWeight
 from .base import Quantizer
 from .dmbq import DMBQWeight
 from .lcq import LCQActivation, LCQWeight
+from .lloyd import LloydWeight
 from .lsq import LSQActivation, LSQWeight
 from .normalize import normalized
 from .projection import Projection, projection
@@ -16,6 +17,7 @@ __all__ = [
     "LCQWeight",
     "LSQActivation",
     "LSQWeight",
+    "LloydWeight",
     "Projection",
     "Quantizer",
     "RCFActivation",

@@ -1,24 +1,12 @@
 """Eight-bit (or any) uniform weights scaled by their largest magnitude: first and last layers."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from hdl.formats import Uniform
 
 from .base import SMALLEST_SCALE, NearestQuantizer
-from .projection import Projection
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(_ctx: Any, values: Tensor, scale: float, projection: Projection) -> Tensor:
-        return projection(values, scale)
-
-    @staticmethod
-    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0], None, None
+from .clip import StraightThrough
 
 
 class AbsMaxWeight(NearestQuantizer):
@@ -41,4 +29,4 @@ class AbsMaxWeight(NearestQuantizer):
         return max(largest / self.format.max_level, SMALLEST_SCALE)
 
     def forward(self, values: Tensor) -> Tensor:
-        return _StraightThrough.apply(values, self.scale(values), self.projection)
+        return StraightThrough.apply(values, self.scale(values), self.projection)

@@ -1,4 +1,4 @@
-"""Straight-through rounding with a learned range, shared by schemes (APoT paper, eqs. 7 and 8)."""
+"""Straight-through rounding, plain and with a learned range (APoT paper, eqs. 7 and 8), shared by schemes."""
 
 from typing import Any
 
@@ -6,6 +6,18 @@ import torch
 from torch import Tensor
 
 from .projection import Projection, chunks
+
+
+class StraightThrough(torch.autograd.Function):
+    """Rounding whose gradient is that of the identity, everywhere."""
+
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor, scale: float, projection: Projection) -> Tensor:
+        return projection(values, scale)
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0], None, None
 
 
 class Clip(torch.autograd.Function):
