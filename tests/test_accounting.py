@@ -17,6 +17,7 @@ from sw.accounting.sizes import (
     model_bytes,
     real_bytes,
 )
+from sw.accounting.rendering import usage_page
 from sw.accounting.usage import counted_bits, network_usage
 from sw.architectures import ARCHITECTURES, Architecture, Layer, architecture
 from sw.network import IntegerLayer, IntegerNetwork
@@ -202,3 +203,25 @@ def test_usage_of_a_network_by_hand():
     assert [each.weights for each in (a, b, c, d)] == [36, 216, 30, 180]
     assert [each.weight_bytes for each in (a, b, c, d)] == [36, 216 * 5 // 8, 15, 45]
     assert [each.channel_bytes for each in (a, b, c, d)] == [36, 54, 45, 27]
+    assert [each.lookup_bytes for each in (a, b, c, d)] == [0, 0, 0, 0]
+
+
+def test_companded_layers_have_product_tables():
+    weights, three, four = (
+        "companded_0_3_9_127",
+        "companded_0_1_5_7_20_60_90_255u",
+        "companded_o12_0_3_40_4000u",
+    )
+    network = IntegerNetwork(
+        input_shape=(1, 4, 4),
+        layers=(
+            layer("a", "uniform_b8", "uniform_b8u", shape=(4, 1, 1, 1), output_format=three),
+            layer("b", weights, three, shape=(4, 4, 1, 1), output_format=four),
+            layer("c", weights, four, shape=(4, 4, 1, 1), output_format="uniform_b4u"),
+            layer("d", weights, "uniform_b4u", shape=(3, 4, 4, 4)),
+        ),
+        logit_scale=1.0,
+    )
+    usages = network_usage(network)
+    assert [each.lookup_bytes for each in usages] == [0, 3 * 7 * 2, 3 * 3 * 3, 0]
+    assert "companded 3 bits × companded 3 bits" in usage_page(usages, source="net").rows[1]

@@ -262,9 +262,9 @@ def test_accounting_of_a_network_of_ones_own(network, tmp_path):
     result = run("--network", network, "--json", tmp_path / "net.json", "--markdown", tmp_path / "net.md")
     assert result.exit_code == 0, result.output
     rows = [line.split() for line in result.output.splitlines()]
-    assert ["a", "apot_k2n1", "×", "uniform_b8u", "288", "0.75·w·a/64", "81", "36", "7", "18"] in rows
-    assert ["b", "uniform_b4", "×", "pot_k2u", "320", "w·a/64", "40", "40", "160", "90"] in rows
-    assert ["total", "608", "121", "76", "167", "108"] in rows
+    assert ["a", "apot_k2n1", "×", "uniform_b8u", "288", "0.75·w·a/64", "81", "36", "7", "18", "0"] in rows
+    assert ["b", "uniform_b4", "×", "pot_k2u", "320", "w·a/64", "40", "40", "160", "90", "0"] in rows
+    assert ["total", "608", "121", "76", "167", "108", "0"] in rows
     content = json.loads((tmp_path / "net.json").read_text())
     assert content["network"] == str(network)
     assert content["total"] == {
@@ -274,9 +274,10 @@ def test_accounting_of_a_network_of_ones_own(network, tmp_path):
         "text_fixops": 76,
         "weight_bytes": 167,
         "channel_bytes": 108,
+        "lookup_bytes": 0,
     }
     assert [layer["name"] for layer in content["layers"]] == ["a", "b"]
-    row = "| a | apot_k2n1 × uniform_b8u | 288 | 0.75·w·a/64 | 81 | 36 | 7 | 18 |"
+    row = "| a | apot_k2n1 × uniform_b8u | 288 | 0.75·w·a/64 | 81 | 36 | 7 | 18 | 0 |"
     assert row in (tmp_path / "net.md").read_text().splitlines()
 
 

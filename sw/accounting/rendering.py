@@ -5,6 +5,8 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from hdl.formats import Companded, named
+
 from .entry import Entry, Table
 from .usage import LayerUsage
 
@@ -90,22 +92,23 @@ def usage_page(layers: Sequence[LayerUsage], *, source: str) -> Page:
     rows = [
         (
             layer.name,
-            f"{layer.weight_format} × {layer.input_format}",
+            f"{_short(layer.weight_format)} × {_short(layer.input_format)}",
             f"{layer.macs:,}",
             layer.formula,
             f"{float(layer.fixops):,.0f}",
             f"{float(layer.text_fixops):,.0f}",
             f"{layer.weight_bytes:,}",
             f"{layer.channel_bytes:,}",
+            f"{layer.lookup_bytes:,}",
         )
         for layer in layers
     ]
     total = {key: f"{value:,.0f}" for key, value in usage_total(layers).items()}
-    sums = (total[key] for key in ("fixops", "text_fixops", "weight_bytes", "channel_bytes"))
+    sums = (total[key] for key in ("fixops", "text_fixops", "weight_bytes", "channel_bytes", "lookup_bytes"))
     return Page(
         title="usage: what one image and the stored network cost",
         source=source,
-        header=("layer", "formats", "MACs", "[1]", "FixOPs", "[2]", "weights, B", "channels, B"),
+        header=("layer", "formats", "MACs", "[1]", "FixOPs", "[2]", "weights, B", "channels, B", "tables, B"),
         rows=[*rows, ("total", "", total["macs"], "", *sums)],
         left={0, 1, 3},
         notes=(
@@ -138,6 +141,7 @@ def usage_total(layers: Sequence[LayerUsage]) -> dict[str, float]:
         "text_fixops": float(sum(layer.text_fixops for layer in layers)),
         "weight_bytes": sum(layer.weight_bytes for layer in layers),
         "channel_bytes": sum(layer.channel_bytes for layer in layers),
+        "lookup_bytes": sum(layer.lookup_bytes for layer in layers),
     }
 
 
@@ -149,6 +153,12 @@ def markdown(page: Page) -> str:
     return "\n\n".join(
         filter(None, (f"## {page.title}", f"{page.source}.", "\n".join(lines), "\n".join(notes)))
     )
+
+
+def _short(name: str) -> str:
+    """A format's name; of one that lists its levels, how many bits they take."""
+    fmt = named(name)
+    return f"companded {fmt.code_width} bits" if isinstance(fmt, Companded) else name
 
 
 def _number(value: Fraction | None) -> int | float | None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
+from hdl.formats import Companded
+
 from ..architectures import Architecture
 
 REAL_BITS = 32
@@ -60,7 +62,18 @@ def real_bytes(architecture: Architecture) -> int:
     return architecture.parameters * REAL_BITS // 8
 
 
+def product_table_bytes(weights: Companded, activations: Companded) -> int:
+    """Bytes of LCQ's table of products of two codebooks (supplement, Table S1).
+
+    One product for each pair of magnitudes that are not zero, in as many bytes as the outer bits of both
+    fill: 2 for 8 and 8.  The sign is kept outside.
+    """
+    pairs = (len(weights.magnitudes) - 1) * (len(activations.magnitudes) - 1)
+    return pairs * -(-(weights.outer_bits + activations.outer_bits) // 8)
+
+
 def lookup_bytes(architecture: Architecture, weight_bits: int, activation_bits: int) -> int:
-    """Bytes of LCQ's product tables: two for each pair of nonzero magnitudes, in every inner layer."""
-    pairs = (2 ** (weight_bits - 1) - 1) * (2**activation_bits - 1)
-    return len(architecture.inner) * pairs * 2
+    """Bytes of the product tables of a published network: one in every inner layer."""
+    weights = Companded(magnitudes=tuple(range(2 ** (weight_bits - 1))))
+    activations = Companded(magnitudes=tuple(range(2**activation_bits)), signed=False)
+    return len(architecture.inner) * product_table_bytes(weights, activations)

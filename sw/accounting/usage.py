@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from hdl.formats import APoT, Format, named
+from hdl.formats import APoT, Companded, Format, named
 from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH, SHIFT_WIDTH
 
 from .fixops import APOT_PRINTED, POT_PRINTED, UNIFORM, shift_add_cost
+from .sizes import product_table_bytes
 
 if TYPE_CHECKING:
     from ..network import IntegerLayer, IntegerNetwork
@@ -38,6 +39,8 @@ class LayerUsage:
         The codes of the weights, packed without gaps.
     channel_bytes : int
         Multiplier, bias and shift of every output channel, packed without gaps.
+    lookup_bytes : int
+        The table of products of weights and inputs, if both are companded; 0 otherwise.
     """
 
     name: str
@@ -50,6 +53,7 @@ class LayerUsage:
     text_fixops: Fraction
     weight_bytes: int
     channel_bytes: int
+    lookup_bytes: int
 
 
 def network_usage(network: "IntegerNetwork") -> list[LayerUsage]:
@@ -85,6 +89,11 @@ def _layer_usage(layer: "IntegerLayer", *, positions: int) -> LayerUsage:
         text_fixops=weights * positions * text_cost,
         weight_bytes=_bytes(weights * weight.code_width),
         channel_bytes=_bytes(len(layer.weights) * CHANNEL_BITS),
+        lookup_bytes=(
+            product_table_bytes(weight, activation)
+            if isinstance(weight, Companded) and isinstance(activation, Companded)
+            else 0
+        ),
     )
 
 
