@@ -7,6 +7,7 @@ import pytest
 
 from hdl.formats import Table, Uniform, apot, named
 from sw.accounting.fixops import APOT_PRINTED, APOT_TEXT, POT_PRINTED, REAL, UNIFORM, network_fixops, terms
+from sw.accounting.rendering import usage_page
 from sw.accounting.sizes import (
     APOT_OTHERS,
     APOT_OWN,
@@ -17,7 +18,6 @@ from sw.accounting.sizes import (
     model_bytes,
     real_bytes,
 )
-from sw.accounting.rendering import usage_page
 from sw.accounting.usage import counted_bits, network_usage
 from sw.architectures import ARCHITECTURES, Architecture, Layer, architecture
 from sw.network import IntegerLayer, IntegerNetwork
