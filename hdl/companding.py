@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Shape, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Member, Out
@@ -17,8 +17,7 @@ MAX_PORTS = 256
 
 WRITE_RULE = (
     "A word is written at the end of a cycle with enable: codes of that cycle are decoded with its old "
-    "contents, codes of the next cycle with the new. All words are 0 until they are written, and a reset "
-    "leaves them as they are."
+    "contents, codes of the next cycle with the new. Words are 0 until written, and no reset changes them."
 )
 """What happens when a table is written while it is read, as descriptions of blocks say it."""
 
@@ -43,8 +42,8 @@ class LoadableTable(wiring.Component):
     Reading is combinational; a word is written at the end of the cycle, so a read of that cycle still sees
     the old one.  Words are 0 until they are written, and no reset changes them.
 
-    Devices keep it as distributed memory, a copy for each port, or as registers; never as block memory,
-    of which a copy for each port would be an expensive accident.
+    It is marked as distributed memory, of which synthesis makes a copy for each port, or as registers;
+    unmarked it might become a block memory for each port, an expensive accident.
 
     Parameters
     ----------
@@ -54,6 +53,8 @@ class LoadableTable(wiring.Component):
         1 to 32.
     ports : int
         Reads a cycle, 1 to 256.
+    registers : bool
+        Keep words in registers, for devices that have no distributed memory, such as iCE40.
 
     Members
     -------
@@ -67,10 +68,12 @@ class LoadableTable(wiring.Component):
         If a parameter is out of range.
     """
 
-    def __init__(self, *, address_width: int, word_width: int, ports: int) -> None:
+    def __init__(self, *, address_width: int, word_width: int, ports: int, registers: bool = False) -> None:
         check_int("address_width", address_width, low=1, high=MAX_ADDRESS_WIDTH)
         check_int("word_width", word_width, low=1, high=MAX_WORD_WIDTH)
         check_int("ports", ports, low=1, high=MAX_PORTS)
+        check_bool("registers", registers)
+        self._style = "registers" if registers else "distributed"
         super().__init__(
             {
                 "write": In(TableWrite(address_width=address_width, data_width=word_width)),
@@ -85,7 +88,7 @@ class LoadableTable(wiring.Component):
             shape=unsigned(len(self.write.data)),
             depth=2 ** len(self.write.address),
             init=[],
-            attrs={"ram_style": "distributed"},
+            attrs={"ram_style": self._style},
         )
         written = memory.write_port()
         m.d.comb += [
@@ -122,6 +125,8 @@ class LutDecoder(wiring.Component):
         Tables, 1 to 64, of at most 4096 words in all.
     signed : bool
         Codes and levels have a sign.
+    registers : bool
+        See `LoadableTable`.
 
     Members
     -------
@@ -144,7 +149,14 @@ class LutDecoder(wiring.Component):
     latency = 1
 
     def __init__(
-        self, *, code_width: int, outer_bits: int, lanes: int, banks: int = 1, signed: bool = True
+        self,
+        *,
+        code_width: int,
+        outer_bits: int,
+        lanes: int,
+        banks: int = 1,
+        signed: bool = True,
+        registers: bool = False,
     ) -> None:
         check_bool("signed", signed)
         check_int("code_width", code_width, low=1 + signed, high=MAX_ADDRESS_WIDTH + signed)
@@ -158,7 +170,9 @@ class LutDecoder(wiring.Component):
                 f"code_width and banks must give at most {2**MAX_ADDRESS_WIDTH} words, not {2**width!r}"
             )
         self._signed = signed
-        self._table = LoadableTable(address_width=width, word_width=word_width, ports=lanes)
+        self._table = LoadableTable(
+            address_width=width, word_width=word_width, ports=lanes, registers=registers
+        )
         super().__init__(
             {
                 "codes": In(data.ArrayLayout(code_width, lanes)),
@@ -175,15 +189,20 @@ class LutDecoder(wiring.Component):
         for lane in range(self.codes.shape().length):
             code, word = self.codes[lane], table.words[lane]
             m.d.comb += table.addresses[lane].eq(Cat(code[: len(code) - self._signed], self.bank))
-            level = Signal(self.levels.shape().elem_shape, name=f"looked_up{lane}")
-            m.d.comb += level.eq(Mux(code[-1], -word, word) if self._signed else word)
+            level = _with_sign(word, code[-1]) if self._signed else word
             m.d.comb += self.levels[lane].eq(registered(m, level, name=f"level{lane}"))
         return m
 
 
+def _with_sign(magnitude: Value, sign: Value) -> Value:
+    """``-magnitude`` under a sign: bits above the lowest one are complemented, which needs no carry chain."""
+    flips = [sign & magnitude[:i].any() for i in range(len(magnitude) + 1)]
+    return (Cat(magnitude, Const(0, 1)) ^ Cat(flips)).as_signed()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Companding:
-    """Widths of companded weights, of an index and a sign on top, and of companded activations, of an index.
+    """Companded weights, an index and a sign on top, and companded activations, an index; and their tables.
 
     Parameters
     ----------
@@ -195,6 +214,8 @@ class Companding:
         Bits of a weight's level, its sign included, and of an activation's: 2 to 16.
     banks
         Tables that can be switched between, 1 to 64.
+    registers
+        See `LoadableTable`.
 
     Members
     -------
@@ -216,6 +237,7 @@ class Companding:
     outer_bits: int = 8
     activation_outer_bits: int = 8
     banks: int = 1
+    registers: bool = False
 
     def __post_init__(self) -> None:
         check_int("weight_bits", self.weight_bits, low=2, high=8)
@@ -223,6 +245,7 @@ class Companding:
         check_int("outer_bits", self.outer_bits, low=2, high=16)
         check_int("activation_outer_bits", self.activation_outer_bits, low=2, high=16)
         check_int("banks", self.banks, low=1, high=MAX_BANKS)
+        check_bool("registers", self.registers)
 
     @property
     def index_width(self) -> int:
@@ -255,6 +278,17 @@ class Companding:
                 TableWrite(address_width=activation, data_width=self.activation_outer_bits)
             ),
         }
+
+    def decoder(self, index_width: int, word_width: int, lanes: int) -> LutDecoder:
+        """A decoder from indices to the words of one of the level tables, without signs."""
+        return LutDecoder(
+            code_width=index_width,
+            outer_bits=word_width,
+            lanes=lanes,
+            banks=self.banks,
+            signed=False,
+            registers=self.registers,
+        )
 
     def codes(self, lanes: int) -> dict[str, Member]:
         """Ports of the codes of so many lanes."""

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Member, Out
 
 from .arithmetic import MAX_DEPTH, Accumulator, sum_shape
-from .companding import MAX_ADDRESS_WIDTH, MAX_PORTS, Companding, LoadableTable, LutDecoder, TableWrite
+from .companding import MAX_ADDRESS_WIDTH, MAX_PORTS, Companding, LoadableTable, TableWrite
 from .dot import delayed
 from .formats import check_int
 from .sums import adder_levels, registered, tree
@@ -32,16 +32,16 @@ class _TableSum(wiring.Component):
     latency: int
 
     def __init__(
-        self, widths: Companding, *, largest: int, depth: int, width: int | None, ports: dict[str, Member]
+        self, companding: Companding, *, largest: int, depth: int, width: int | None, ports: dict[str, Member]
     ) -> None:
-        self.widths = widths
+        self.companding = companding
         check_int("depth", depth, low=1, high=MAX_DEPTH)
         shape = sum_shape(-depth * largest, depth * largest, depth=depth, signed=True, width=width)
         super().__init__(
             {
                 "enable": In(1),
                 "clear": In(1),
-                "bank": In(widths.bank_width),
+                "bank": In(companding.bank_width),
                 **ports,
                 "accumulator": Out(shape),
             }
@@ -49,16 +49,11 @@ class _TableSum(wiring.Component):
 
     def _decoded(self, m: Module, weights: Sequence[Value], activations: Sequence[Value]) -> list[Signed]:
         """Products of every lane's levels, a cycle after the codes."""
-        index, lanes, banks = self.widths.index_width, len(weights), self.widths.banks
-        m.submodules.weight_decoder = left = LutDecoder(
-            code_width=index, outer_bits=self.widths.outer_bits - 1, lanes=lanes, banks=banks, signed=False
-        )
-        m.submodules.activation_decoder = right = LutDecoder(
-            code_width=self.widths.activation_bits,
-            outer_bits=self.widths.activation_outer_bits,
-            lanes=lanes,
-            banks=banks,
-            signed=False,
+        companding, lanes = self.companding, len(weights)
+        index = companding.index_width
+        m.submodules.weight_decoder = left = companding.decoder(index, companding.magnitude_width, lanes)
+        m.submodules.activation_decoder = right = companding.decoder(
+            companding.activation_bits, companding.activation_outer_bits, lanes
         )
         wiring.connect(m, wiring.flipped(self.weight_write), left.write)
         wiring.connect(m, wiring.flipped(self.activation_write), right.write)
@@ -88,6 +83,11 @@ class _TableSum(wiring.Component):
         ]
 
 
+def _check(companding: object) -> None:
+    if not isinstance(companding, Companding):
+        raise TypeError(f"companding must be a Companding, not {companding!r}")
+
+
 class CompandedElement(_TableSum):
     """Looks up the levels of a weight and an activation, multiplies and accumulates them, exactly.
 
@@ -97,7 +97,7 @@ class CompandedElement(_TableSum):
 
     Parameters
     ----------
-    widths : Companding
+    companding : Companding
         Bits of codes and levels, and the number of banks.
     depth : int
         The most products that are ever summed between two clears, 1 to 2^24.
@@ -126,14 +126,15 @@ class CompandedElement(_TableSum):
 
     latency = 2
 
-    def __init__(self, *, widths: Companding, depth: int, accumulator_width: int | None = None) -> None:
+    def __init__(self, *, companding: Companding, depth: int, accumulator_width: int | None = None) -> None:
+        _check(companding)
         ports = {
-            "weight": In(widths.weight_bits),
-            "activation": In(widths.activation_bits),
-            **widths.level_writes,
+            "weight": In(companding.weight_bits),
+            "activation": In(companding.activation_bits),
+            **companding.level_writes,
         }
         super().__init__(
-            widths, largest=widths.largest_product, depth=depth, width=accumulator_width, ports=ports
+            companding, largest=companding.largest_product, depth=depth, width=accumulator_width, ports=ports
         )
 
     def elaborate(self, _platform: object) -> Module:
@@ -151,7 +152,7 @@ class CompandedDot(_TableSum):
 
     Parameters
     ----------
-    widths : Companding
+    companding : Companding
         Bits of codes and levels, and the number of banks.
     lanes : int
         Products a cycle, 1 to 256.
@@ -174,13 +175,14 @@ class CompandedDot(_TableSum):
     """
 
     def __init__(
-        self, *, widths: Companding, lanes: int, depth: int, accumulator_width: int | None = None
+        self, *, companding: Companding, lanes: int, depth: int, accumulator_width: int | None = None
     ) -> None:
+        _check(companding)
         check_int("lanes", lanes, low=1, high=MAX_PORTS)
         self.latency = 3 + adder_levels(lanes)
-        ports = {**widths.codes(lanes), **widths.level_writes}
+        ports = {**companding.codes(lanes), **companding.level_writes}
         super().__init__(
-            widths, largest=widths.largest_product, depth=depth, width=accumulator_width, ports=ports
+            companding, largest=companding.largest_product, depth=depth, width=accumulator_width, ports=ports
         )
 
     def elaborate(self, _platform: object) -> Module:
@@ -198,7 +200,7 @@ class ProductDot(_TableSum):
 
     Parameters
     ----------
-    widths : Companding
+    companding : Companding
         Bits of codes and levels, and the number of banks; at most 4096 words in all.
     lanes, depth, accumulator_width
         See `CompandedDot`; no contents of the table overflow the accumulator.
@@ -220,27 +222,33 @@ class ProductDot(_TableSum):
     """
 
     def __init__(
-        self, *, widths: Companding, lanes: int, depth: int, accumulator_width: int | None = None
+        self, *, companding: Companding, lanes: int, depth: int, accumulator_width: int | None = None
     ) -> None:
+        _check(companding)
         check_int("lanes", lanes, low=1, high=MAX_PORTS)
-        width = widths.index_width + widths.activation_bits + widths.bank_width
+        width = companding.index_width + companding.activation_bits + companding.bank_width
         if width > MAX_ADDRESS_WIDTH:
             raise ValueError(
                 f"weight_bits, activation_bits and banks must give at most {2**MAX_ADDRESS_WIDTH} products, "
                 f"not {2**width!r}"
             )
         self.latency = 2 + adder_levels(lanes)
-        self._table = LoadableTable(address_width=width, word_width=widths.product_width, ports=lanes)
-        write = TableWrite(address_width=width, data_width=widths.product_width)
-        ports = {**widths.codes(lanes), "write": In(write)}
-        largest = 2**widths.product_width - 1
-        super().__init__(widths, largest=largest, depth=depth, width=accumulator_width, ports=ports)
+        self._table = LoadableTable(
+            address_width=width,
+            word_width=companding.product_width,
+            ports=lanes,
+            registers=companding.registers,
+        )
+        write = TableWrite(address_width=width, data_width=companding.product_width)
+        ports = {**companding.codes(lanes), "write": In(write)}
+        largest = 2**companding.product_width - 1
+        super().__init__(companding, largest=largest, depth=depth, width=accumulator_width, ports=ports)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.table = table = self._table
         wiring.connect(m, wiring.flipped(self.write), table.write)
-        index, products = self.widths.index_width, []
+        index, products = self.companding.index_width, []
         for lane in range(self.weights.shape().length):
             weight, activation = self.weights[lane], self.activations[lane]
             m.d.comb += table.addresses[lane].eq(Cat(weight[:index], activation, self.bank))

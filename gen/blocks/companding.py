@@ -26,6 +26,8 @@ class Decoder:
         Tables to switch between.
     unsigned
         Codes and levels have no sign, as those of activations.
+    registers
+        Keep tables in registers, for devices without distributed memory, such as iCE40.
     """
 
     bits: int = 4
@@ -33,6 +35,7 @@ class Decoder:
     lanes: int = 1
     banks: int = 1
     unsigned: bool = False
+    registers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ class Element:
         The most products that are ever summed; the accumulator holds every such sum.
     accumulator_width
         Bits of the accumulator, if more than the depth needs.
+    registers
+        Keep tables in registers, for devices without distributed memory, such as iCE40.
     """
 
     weight_bits: int = 4
@@ -64,9 +69,10 @@ class Element:
     banks: int = 1
     depth: int = 4096
     accumulator_width: int | None = None
+    registers: bool = False
 
     @property
-    def widths(self) -> "Companding":
+    def companding(self) -> "Companding":
         from hdl.companding import Companding
 
         return Companding(
@@ -75,6 +81,7 @@ class Element:
             outer_bits=self.outer_bits,
             activation_outer_bits=self.activation_outer_bits,
             banks=self.banks,
+            registers=self.registers,
         )
 
 
@@ -102,6 +109,7 @@ def build_decoder(parameters: Decoder) -> Circuit:
         lanes=parameters.lanes,
         banks=parameters.banks,
         signed=not parameters.unsigned,
+        registers=parameters.registers,
     )
     word = "level" if parameters.unsigned else "magnitude"
     return Circuit(
@@ -121,7 +129,7 @@ def build_element(parameters: Element) -> Circuit:
     from hdl.companding_dot import CompandedElement
 
     element = CompandedElement(
-        widths=parameters.widths,
+        companding=parameters.companding,
         depth=parameters.depth,
         accumulator_width=parameters.accumulator_width,
     )
@@ -133,7 +141,7 @@ def build_dot(parameters: Dot) -> Circuit:
     from hdl.companding_dot import CompandedDot
 
     dot = CompandedDot(
-        widths=parameters.widths,
+        companding=parameters.companding,
         lanes=parameters.lanes,
         depth=parameters.depth,
         accumulator_width=parameters.accumulator_width,
@@ -146,7 +154,7 @@ def build_product_dot(parameters: Dot) -> Circuit:
     from hdl.companding_dot import ProductDot
 
     dot = ProductDot(
-        widths=parameters.widths,
+        companding=parameters.companding,
         lanes=parameters.lanes,
         depth=parameters.depth,
         accumulator_width=parameters.accumulator_width,
@@ -167,8 +175,8 @@ def _lanes(parameters: Dot) -> dict[str, int]:
 def _facts(unit: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "latency": unit.latency,
-        "weight_layout": _layout(unit.widths.index_width, signed=True),
-        "activation_layout": _layout(unit.widths.activation_bits, signed=False),
+        "weight_layout": _layout(unit.companding.index_width, signed=True),
+        "activation_layout": _layout(unit.companding.activation_bits, signed=False),
         **_tables(tables),
     }
 
@@ -180,11 +188,13 @@ def _layout(index: int, *, signed: bool) -> list[dict[str, Any]]:
 
 
 def _level_tables(unit: Any) -> dict[str, Any]:
-    widths = unit.widths
+    companding = unit.companding
     return {
-        "weight_write": _table(unit.weight_write, widths.index_width, "magnitude of the weight of index i"),
+        "weight_write": _table(
+            unit.weight_write, companding.index_width, "magnitude of the weight of index i"
+        ),
         "activation_write": _table(
-            unit.activation_write, widths.activation_bits, "level of the activation of rank i"
+            unit.activation_write, companding.activation_bits, "level of the activation of rank i"
         ),
     }
 
