@@ -193,13 +193,13 @@ def slices(parameters: AcceleratorParameters, section: Section) -> int:
     return -(-section_width(parameters, section) // slice_width(parameters, section))
 
 
-def search_order(boundaries: list[int], *, code_width: int) -> list[int]:
+def search_order(boundaries: list[int], *, code_width: int, value_width: int = VALUE_WIDTH) -> list[int]:
     """Words of one encoding: entry ``i`` is node ``i`` of a binary search tree, children 2i and 2i + 1.
 
     Boundaries that a format does not need are the largest value, which nothing exceeds.  Entry 0 is
     not used.
     """
-    size, top = 2**code_width, 2 ** (VALUE_WIDTH - 1) - 1
+    size, top = 2**code_width, 2 ** (value_width - 1) - 1
     if len(boundaries) >= size:
         raise ValueError(f"boundaries must be at most {size - 1} for codes of {code_width} bits")
     ordered = [*boundaries, *[top] * (size - 1 - len(boundaries))]

@@ -5,9 +5,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .dot import delayed
-from .encoder import Encoder
+from .encoder import LoadableEncoder
 from .layouts import PASS_SHIFT_WIDTH, RESULT, VALUE, channel_word, result_word
-from .parameters import ADDRESS_WIDTH, SHIFT_WIDTH, AcceleratorParameters
+from .parameters import ADDRESS_WIDTH, SHIFT_WIDTH, VALUE_WIDTH, AcceleratorParameters
 
 FINE_BITS = 3
 
@@ -59,12 +59,14 @@ class Requantizer(wiring.Component):
     result_enable, result_address, results : Out
         Write of a group of results.
     boundary_enable, boundary_address, boundary_data : In
-        Write port of the `Encoder`.
+        Write port of the `LoadableEncoder`.
     """
 
     def __init__(self, *, parameters: AcceleratorParameters, accumulator_shape: Shape) -> None:
         self._parameters = p = parameters
-        self._encoder = encoder = Encoder(parameters=p)
+        self._encoder = encoder = LoadableEncoder(
+            lanes=p.requantizers, code_width=p.code_width, value_width=VALUE_WIDTH, encodings=p.encodings
+        )
         self.latency = p.groups + _FINISHED + encoder.latency
         codes = data.ArrayLayout(p.code_width, p.requantizers)
         super().__init__(

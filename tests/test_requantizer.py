@@ -8,7 +8,7 @@ import pytest
 from amaranth.hdl import Shape
 from amaranth.sim import Simulator
 
-from hdl.encoder import Encoder
+from hdl.encoder import LoadableEncoder
 from hdl.formats import named
 from hdl.layouts import search_order
 from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH, RESULT_WIDTH, VALUE_WIDTH, AcceleratorParameters
@@ -43,7 +43,12 @@ ENCODINGS = (
 def test_encoder_counts_boundaries(encodings: int) -> None:
     """All values of a narrow range, and the ends of the wide one, for encodings that change every cycle."""
     chosen = parameters(encodings=encodings)
-    encoder = Encoder(parameters=chosen)
+    encoder = LoadableEncoder(
+        lanes=chosen.requantizers,
+        code_width=chosen.code_width,
+        value_width=VALUE_WIDTH,
+        encodings=encodings,
+    )
     values = [*range(-3, 200), 499, 500, 501, TOP_VALUE - 2, TOP_VALUE - 1, TOP_VALUE, -TOP_VALUE - 1]
     draw = random.Random(encodings)
     inputs = [
