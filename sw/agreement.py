@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .models import Network
 from .quantizers import Quantizer
@@ -27,7 +27,7 @@ class Agreement:
 
 
 @torch.no_grad()
-def float_codes(model: Network, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+def float_codes(model: nn.Module, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
     """Rank codes after every block and the logits, as the quantized model computes them in floats.
 
     Parameters
@@ -41,10 +41,17 @@ def float_codes(model: Network, images: Tensor) -> tuple[tuple[Tensor, ...], Ten
     -------
     tuple
         Codes (int64, batch × channels × height × width) of each block, and logits.
+
+    Raises
+    ------
+    TypeError
+        If the model is no chain of blocks.
     """
+    if not isinstance(model, Network):
+        raise TypeError(f"model must be a chain of blocks, not {type(model).__name__}")
     codes: list[Tensor] = []
 
-    def keep(quantizer: torch.nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+    def keep(quantizer: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         assert isinstance(quantizer, Quantizer)
         grid = torch.tensor(quantizer.format.grid)
         codes.append(torch.searchsorted(grid, quantizer.levels(inputs[0]).contiguous()))
@@ -58,7 +65,7 @@ def float_codes(model: Network, images: Tensor) -> tuple[tuple[Tensor, ...], Ten
     return tuple(codes), logits
 
 
-def agreement(model: Network, images: Tensor, *, codes: Sequence[Tensor], logits: Tensor) -> Agreement:
+def agreement(model: nn.Module, images: Tensor, *, codes: Sequence[Tensor], logits: Tensor) -> Agreement:
     """Compare a quantized model with what the integer network computed for the same images.
 
     Parameters

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hdl.console import RefusedError
 from hdl.files import replacing
 
-from .models import Network, build
+from .models import build, classes_of
 from .recipe import Recipe
 
 KIND = "nonuniform-hdl checkpoint"
@@ -52,12 +52,12 @@ class Checkpoint:
     def finished(self) -> bool:
         return self.stage == len(self.recipe.stages) - 1 and self.epoch == self.recipe.epochs
 
-    def network(self) -> Network:
+    def network(self) -> nn.Module:
         """The model as trained so far, in evaluation mode."""
         model = build(
             self.recipe.model,
             input_shape=self.input_shape,
-            classes=len(self.model["classifier.bias"]),
+            classes=classes_of(self.model),
             precision=self.recipe.stages[self.stage],
         )
         model.load_state_dict(self.model)
@@ -99,7 +99,7 @@ def load(path: Path) -> Checkpoint:
         )
     try:
         members = {name: content[name] for name in Checkpoint.__dataclass_fields__}
-        members["recipe"] = Recipe(**members["recipe"])
+        members["recipe"] = Recipe.from_dict(members["recipe"])
         checkpoint = Checkpoint(**members)
         checkpoint.network()
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:

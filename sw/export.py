@@ -8,24 +8,25 @@ import click
 from hdl.console import RefusedError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .checkpoint import Checkpoint
-    from .models import Network
     from .network import IntegerNetwork
 
 
-def integer_network(source: "Checkpoint | Network") -> "IntegerNetwork":
+def integer_network(source: "Checkpoint | nn.Module") -> "IntegerNetwork":
     """The integer network of a quantized model: the very contents of its interchange file.
 
     Raises
     ------
     RefusedError
-        If the model is a float one, or its constants do not fit the hardware's widths.
+        If the model is a float one or no chain of layers, or its constants do not fit the hardware's widths.
     """
+    from .checkpoint import Checkpoint
     from .folding import interchange
     from .interchange import integers
-    from .models import Network
 
-    model = source if isinstance(source, Network) else source.network()
+    model = source.network() if isinstance(source, Checkpoint) else source
     return integers(interchange(model))
 
 

@@ -17,21 +17,34 @@ from .requantize import Requantization, fraction_of, requantization
 
 
 class Activations(NamedTuple):
-    """What flows between two layers: a format and the real value of one of its levels."""
+    """What flows between two layers.
+
+    Members
+    -------
+    format : Format
+    scale : float
+        Real value of one level.
+    edges : array or None
+        Where rounding steps from each level to the next, in levels; None if halfway between them.
+    """
 
     format: Format
     scale: float
+    edges: NDArray[np.float64] | None = None
 
 
 @torch.no_grad()
-def interchange(model: Network) -> Interchange:
+def interchange(model: nn.Module) -> Interchange:
     """The interchange contents of a quantized model, as it computes in evaluation mode.
 
     Raises
     ------
     RefusedError
-        If the model is a float one, or a channel's constants do not fit the hardware's widths.
+        If the model is a float one or no chain of layers, or a channel's constants do not fit the
+        hardware's widths.
     """
+    if not isinstance(model, Network):
+        raise RefusedError(f"model must be a chain of layers like small_cnn, not a {type(model).__name__}")
     if not model.precision.quantized:
         raise RefusedError(
             "model must be quantized, not float (train with --scheme apot, pot, uniform or lsq)"
@@ -44,15 +57,19 @@ def interchange(model: Network) -> Interchange:
         after = activations(block.activation)
         tensors |= _weight_tensors(name, block.convolution, block.convolution.weight)
         fraction = fraction_of(after.format)
-        unit = flow.scale * float(tensors[f"{name}.scale"])
+        unit = flow.scale * tensors[f"{name}.scale"].astype(np.float64)
         numbers = _folded(block.norm, unit=unit, target=after.scale / 2**fraction, name=name)
         tensors |= {f"{name}.{part}": values for part, values in numbers._asdict().items()}
+        if after.edges is not None:
+            tensors[f"{name}.boundaries"] = np.rint(after.edges * 2**fraction).astype(np.int64)
         entries.append(_entry(name, block.convolution, flow, after, fraction))
         shape = _map_shape(block.convolution, shape)
         flow = after
     classifier, name = model.classifier, "classifier"
     kernel = classifier.weight.reshape(-1, *shape)
     tensors |= _weight_tensors(name, classifier, kernel)
+    if tensors[f"{name}.scale"].ndim:
+        raise RefusedError(f"{name}: must have one scale for all weights, so its scheme must not be dmbq")
     logit_scale = flow.scale * float(tensors[f"{name}.scale"])
     bias = np.rint(_float64(classifier.bias) / logit_scale).astype(np.int64)
     plain = Requantization(np.ones_like(bias), bias, np.zeros_like(bias))
@@ -72,21 +89,27 @@ def activations(quantizer: nn.Module) -> Activations:
     """Format and scale of what an activation quantizer puts out."""
     assert isinstance(quantizer, Quantizer)
     # The scale is learned, whatever the values; the model computes with its float32.
-    return Activations(quantizer.format, float(np.float32(quantizer.scale(torch.zeros(())))))
+    scale, edges = quantizer.scale(torch.zeros(())), quantizer.edges()
+    return Activations(quantizer.format, float(np.float32(scale)), None if edges is None else _float64(edges))
 
 
 def _weight_tensors(name: str, layer: QuantizedConv2d | QuantizedLinear, shaped: Tensor) -> Tensors:
-    """The fake-quantized weights in the kernel's shape, and their scale."""
+    """The fake-quantized weights in the kernel's shape, and their scale, or those of their channels."""
     quantizer = layer.quantizer
     assert quantizer is not None
     weight = quantizer(layer.weight).reshape(shaped.shape)
     return {
         f"{name}.weight": np.ascontiguousarray(weight.float().numpy()),
-        f"{name}.scale": np.array(quantizer.scale(layer.weight), dtype=np.float32),
+        f"{name}.scale": _scales(quantizer.scale(layer.weight)),
     }
 
 
-def _folded(norm: nn.BatchNorm2d, *, unit: float, target: float, name: str) -> Requantization:
+def _scales(scale: float | Tensor) -> NDArray[np.float32]:
+    values = scale.reshape(-1).numpy() if isinstance(scale, Tensor) else scale
+    return np.array(values, dtype=np.float32)
+
+
+def _folded(norm: nn.BatchNorm2d, *, unit: NDArray[np.float64], target: float, name: str) -> Requantization:
     """Batch normalization of accumulators that count `unit`, as integers that count `target`."""
     assert norm.running_mean is not None
     assert norm.running_var is not None

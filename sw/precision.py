@@ -1,33 +1,71 @@
-"""Quantization schemes by name: which number formats a network of so many bits gets.  Loads no torch."""
+"""Quantization schemes by name, and which layer of a network gets how many bits.  Loads no torch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
-from hdl.formats import Format, PoT, Uniform, apot, check_int
+from hdl.console import RefusedError
+from hdl.formats import Format, PoT, Uniform, apot, basis, check_int
 
 FLOAT = "float"
 
-# Weight format and activation format of so many bits.  Powers of two are for weights only: a product
-# of two would need an accumulator of 33 to 45 bits.
-_FORMATS: dict[str, tuple[Callable[[int], Format], Callable[[int], Format]]] = {
-    "uniform": (lambda bits: Uniform(bits=bits), lambda bits: Uniform(bits=bits, signed=False)),
-    "pot": (lambda bits: PoT(k=bits - 1), lambda bits: Uniform(bits=bits, signed=False)),
-    "apot": (lambda bits: apot(bits=bits), lambda bits: apot(bits=bits, signed=False)),
-    "lsq": (lambda bits: Uniform(bits=bits), lambda bits: Uniform(bits=bits, signed=False)),
+# Bits, by convention, of what is not quantized.
+REAL = 32
+
+MAX_BITS = 16
+
+
+class Formats(NamedTuple):
+    """Formats of so many bits: of weights, of activations, and of activations that may be negative."""
+
+    weight: Callable[[int], Format]
+    activation: Callable[[int], Format]
+    signed_activation: Callable[[int], Format]
+
+
+def _uniform(bits: int) -> Format:
+    return Uniform(bits=bits)
+
+
+def _with_uniform_activations(weight: Callable[[int], Format]) -> Formats:
+    return Formats(weight, lambda bits: Uniform(bits=bits, signed=False), _uniform)
+
+
+def _apot(bits: int) -> Format:
+    return apot(bits=bits)
+
+
+# Powers of two are for weights only: a product of two would need an accumulator of 33 to 45 bits.
+_FORMATS = {
+    "uniform": _with_uniform_activations(_uniform),
+    "pot": _with_uniform_activations(lambda bits: PoT(k=bits - 1)),
+    "apot": Formats(_apot, lambda bits: apot(bits=bits, signed=False), _apot),
+    "lsq": _with_uniform_activations(_uniform),
+    "dmbq": _with_uniform_activations(lambda bits: basis(family="laplace", planes=bits)),
+    "dmbq_gauss": _with_uniform_activations(lambda bits: basis(family="gauss", planes=bits)),
+    "absmax": _with_uniform_activations(_uniform),
 }
-SCHEMES = (FLOAT, *_FORMATS)
+
+# Schemes that learn their levels: the widths they have, of weights and of activations.
+_LEARNED = {"lcq": ((2, 8), (1, 8))}
+
+SCHEMES = (FLOAT, *_FORMATS, *_LEARNED)
+
+# First and last layers, whatever the scheme of the others.
+OUTER_SCHEME = "absmax"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Precision:
-    """Scheme and bit-widths of a network's inner layers.
+class LayerPrecision:
+    """Scheme and bit-widths of one layer's weights and of its input.
 
     Parameters
     ----------
     scheme
         One of `SCHEMES`.
     weight_bits, activation_bits
-        2 … 8 and 1 … 8; without meaning if the scheme is float.
+        What the scheme has a format for, or `REAL` for what is not quantized.
 
     Raises
     ------
@@ -40,21 +78,255 @@ class Precision:
     activation_bits: int = 4
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {self.scheme!r}")
-        check_int("weight_bits", self.weight_bits, low=2, high=8)
-        check_int("activation_bits", self.activation_bits, low=1, high=8)
-        if self.quantized:
+        _check_scheme(self.scheme)
+        for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
+            if bits != REAL:
+                check_int(name, bits, low=1, high=MAX_BITS)
+        if self.scheme in _LEARNED:
+            for name, bits, (low, high) in zip(
+                ("weight_bits", "activation_bits"),
+                (self.weight_bits, self.activation_bits),
+                _LEARNED[self.scheme],
+                strict=True,
+            ):
+                if bits != REAL:
+                    check_int(name, bits, low=low, high=high)
+        elif self.scheme != FLOAT:
             self.formats()
+
+    def formats(self, *, signed: bool = False) -> tuple[Format | None, Format | None]:
+        """Formats of weights and of activations; None for what is real or has levels that are learned.
+
+        Parameters
+        ----------
+        signed
+            Whether activations may be negative.
+        """
+        if self.scheme not in _FORMATS:
+            return None, None
+        formats = _FORMATS[self.scheme]
+        activation = formats.signed_activation if signed else formats.activation
+        return (
+            None if self.weight_bits == REAL else formats.weight(self.weight_bits),
+            None if self.activation_bits == REAL else activation(self.activation_bits),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRule:
+    """What the layers of some names have instead of the network's precision.
+
+    Parameters
+    ----------
+    pattern
+        Of layer names, as in a shell: ``layer3.*.conv?``.
+    scheme
+        None leaves it as it is.
+    weight_bits, activation_bits
+        1 to 16, or `REAL` for what is not quantized; None leaves them as they are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is out of range, or nothing is changed.
+    """
+
+    pattern: str
+    scheme: str | None = None
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str):
+            raise TypeError(f"pattern must be a string, not {self.pattern!r}")
+        if not self.changes:
+            raise ValueError(f"rule {self.pattern!r} must give scheme, weight_bits or activation_bits")
+        if self.scheme is not None:
+            _check_scheme(self.scheme)
+        for name in ("weight_bits", "activation_bits"):
+            bits = getattr(self, name)
+            if bits is not None and bits != REAL:
+                check_int(name, bits, low=1, high=MAX_BITS)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in asdict(self).items() if name != "pattern" and value is not None
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """How a network is quantized: scheme and bit-widths of its layers, and the exceptions.
+
+    Parameters
+    ----------
+    scheme
+        One of `SCHEMES`.
+    weight_bits, activation_bits
+        2 … 8 (from 1 for DMBQ) and 1 … 8; without meaning if the scheme is float.
+    outer
+        Names of the layers with integers of `outer_bits` instead; the first of them takes the image, which
+        is not quantized again.  None for the first and the last layer called.
+    outer_bits
+        2 to 16.
+    signed
+        Patterns of the layers whose input may be negative.  None to find them out.
+    rules
+        Exceptions by name, from `outer` too; of those that match a layer a later one goes over an earlier.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is out of range or the scheme has no format of that width.
+    """
+
+    scheme: str
+    weight_bits: int = 4
+    activation_bits: int = 4
+    outer: tuple[str, ...] | None = None
+    outer_bits: int = 8
+    signed: tuple[str, ...] | None = None
+    rules: tuple[LayerRule, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_scheme(self.scheme)
+        binary = self.scheme.startswith("dmbq")
+        check_int("weight_bits", self.weight_bits, low=1 if binary else 2, high=8)
+        check_int("activation_bits", self.activation_bits, low=1, high=8)
+        check_int("outer_bits", self.outer_bits, low=2, high=MAX_BITS)
+        for name in ("outer", "signed"):
+            names = getattr(self, name)
+            if names is not None and not _strings(names):
+                raise TypeError(f"{name} must be a tuple of layer names or None, not {names!r}")
+        if not isinstance(self.rules, tuple) or not all(isinstance(rule, LayerRule) for rule in self.rules):
+            raise TypeError(f"rules must be a tuple of LayerRule, not {self.rules!r}")
+        if self.rules and not self.quantized:
+            raise ValueError("rules must be empty if the scheme is float")
+        self._inner()
 
     @property
     def quantized(self) -> bool:
         return self.scheme != FLOAT
 
-    def formats(self) -> tuple[Format, Format]:
-        """Formats of weights and of activations."""
-        weight, activation = _FORMATS[self.scheme]
-        return weight(self.weight_bits), activation(self.activation_bits)
+    def formats(self) -> tuple[Format | None, Format | None]:
+        """Formats of weights and of activations; None for levels that are learned."""
+        return self._inner().formats()
+
+    def layer(self, name: str, *, outer: Collection[str] = (), image: str | None = None) -> LayerPrecision:
+        """What one layer gets.
+
+        Parameters
+        ----------
+        name
+            Of the layer.
+        outer
+            The layers with `outer_bits`.
+        image
+            The one among them that takes the image.
+
+        Raises
+        ------
+        RefusedError
+            If the rules give it a width that its scheme has no format for.
+        """
+        base = self._inner()
+        if name in outer and self.quantized:
+            seen = REAL if name == image else self.outer_bits
+            base = LayerPrecision(scheme=OUTER_SCHEME, weight_bits=self.outer_bits, activation_bits=seen)
+        changes: dict[str, Any] = {}
+        for rule in self.rules:
+            if fnmatchcase(name, rule.pattern):
+                changes |= rule.changes
+        try:
+            return replace(base, **changes)
+        except (TypeError, ValueError) as error:
+            raise RefusedError(f"layer {name}: {error}") from error
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Refuse a name or pattern that none of the layers has.
+
+        Raises
+        ------
+        RefusedError
+            With the layers' names.
+        """
+        known = list(names)
+        patterns = [rule.pattern for rule in self.rules] + list(self.signed or ())
+        wrong = [each for each in patterns if not any(fnmatchcase(name, each) for name in known)]
+        wrong = [each for each in self.outer or () if each not in known] + wrong
+        if wrong:
+            raise RefusedError(f"layer {wrong[0]!r} must be one of {', '.join(known)} or a pattern of them")
+
+    def at_least(self, bits: int) -> "Precision":
+        """The same with so many bits wherever there are fewer, or as many as the scheme has."""
+
+        rules = tuple(
+            replace(
+                rule,
+                weight_bits=rule.weight_bits and _widened(rule.scheme or self.scheme, rule.weight_bits, bits),
+                activation_bits=rule.activation_bits and max(rule.activation_bits, bits),
+            )
+            for rule in self.rules
+        )
+        return replace(
+            self,
+            weight_bits=_widened(self.scheme, self.weight_bits, bits),
+            activation_bits=max(self.activation_bits, bits),
+            rules=rules,
+        )
+
+    def _inner(self) -> LayerPrecision:
+        return LayerPrecision(
+            scheme=self.scheme, weight_bits=self.weight_bits, activation_bits=self.activation_bits
+        )
 
     def __str__(self) -> str:
         return f"{self.scheme} {self.weight_bits}/{self.activation_bits}" if self.quantized else FLOAT
+
+
+def rules_of(values: Iterable[Any]) -> tuple[LayerRule, ...]:
+    """Rules from the tables of a file.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not a table, has another key, or a value is out of range.
+    """
+    return tuple(_rule(value) for value in values)
+
+
+def _rule(value: Any) -> LayerRule:
+    if isinstance(value, LayerRule):
+        return value
+    known = [field.name for field in fields(LayerRule)]
+    if not isinstance(value, Mapping):
+        raise TypeError(f"rule must be a table of {', '.join(known)}, not {value!r}")
+    for key in value:
+        if key not in known:
+            raise ValueError(f"key of a rule must be one of {', '.join(known)}, not {key!r}")
+    if "pattern" not in value:
+        raise ValueError("rule must have a pattern")
+    return LayerRule(**value)
+
+
+def _widened(scheme: str, own: int, bits: int) -> int:
+    """As many bits of a weight, or the most below that the scheme has; at least its own."""
+    return next((wider for wider in range(max(own, bits), own, -1) if _has(scheme, wider)), own)
+
+
+def _has(scheme: str, weight_bits: int) -> bool:
+    try:
+        LayerPrecision(scheme=scheme, weight_bits=weight_bits, activation_bits=REAL)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_scheme(scheme: str) -> None:
+    if scheme not in SCHEMES:
+        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
+
+
+def _strings(names: object) -> bool:
+    return isinstance(names, tuple) and all(isinstance(name, str) for name in names)

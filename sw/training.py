@@ -14,7 +14,7 @@ from hdl.files import write_text
 
 from .checkpoint import Checkpoint, initialize, save
 from .data import CLASSES, Dataset
-from .models import Network, build, predictions
+from .models import build, predictions
 from .recipe import Recipe
 
 MOMENTUM = 0.9
@@ -24,7 +24,7 @@ WEIGHT_DECAY = 1e-4
 Report = Callable[["Trainer", float, dict[str, Any] | None], None]
 
 
-def accuracy(model: Network, images: Tensor, labels: Tensor) -> float:
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of images classified correctly, 0 … 1."""
     return (predictions(model, images) == labels).double().mean().item()
 
@@ -34,7 +34,7 @@ def log_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".csv")
 
 
-def optimizer(model: Network, *, lr: float) -> torch.optim.SGD:
+def optimizer(model: nn.Module, *, lr: float) -> torch.optim.SGD:
     """Stochastic gradient descent over weights and clipping values alike."""
     return torch.optim.SGD(
         model.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True

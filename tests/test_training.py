@@ -17,7 +17,7 @@ from sw import checkpoint as checkpoints
 from sw import models, training
 from sw.__main__ import main
 from sw.data import Dataset, digits
-from sw.precision import Precision
+from sw.precision import SCHEMES, Precision
 from sw.recipe import MODELS, Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -240,8 +240,8 @@ def test_batch_larger_than_the_data(few):
             ValueError,
             "dataset must be one of digits, mnist, fashion_mnist, not 'cifar'",
         ),
-        ({"model": "vgg"}, ValueError, "model must be one of small_cnn, not 'vgg'"),
-        ({"scheme": "int"}, ValueError, "scheme must be one of float, uniform, pot, apot, lsq, not 'int'"),
+        ({"model": "vgg"}, ValueError, f"model must be one of {', '.join(MODELS)}, not 'vgg'"),
+        ({"scheme": "int"}, ValueError, f"scheme must be one of {', '.join(SCHEMES)}, not 'int'"),
         ({"weight_bits": 1}, ValueError, "weight_bits must be an integer from 2 to 8, not 1"),
         ({"activation_bits": 9}, ValueError, "activation_bits must be an integer from 1 to 8, not 9"),
         ({"scheme": "pot", "weight_bits": 8}, ValueError, "k must be an integer from 1 to 5, not 7"),
@@ -252,6 +252,7 @@ def test_batch_larger_than_the_data(few):
         ({"threads": 0}, ValueError, "threads must be an integer from 1 to 1024, not 0"),
         ({"lr": 0.0}, ValueError, "lr must be a positive number, not 0.0"),
         ({"lr": float("nan")}, ValueError, "lr must be a positive number, not nan"),
+        ({"lr": True}, TypeError, "lr must be a positive number, not True"),
         ({"lr": "fast"}, TypeError, "lr must be a positive number, not 'fast'"),
     ],
 )
@@ -317,7 +318,7 @@ def invoke(*arguments: object) -> tuple[int, str]:
     [
         (["--bits", "4"], "must be two integers W/A like 4/4, not '4'"),
         (["--bits", "1/4"], "weight_bits must be an integer from 2 to 8, not 1"),
-        (["--scheme", "log"], "'log' is not one of 'float', 'uniform', 'pot', 'apot', 'lsq'"),
+        (["--scheme", "log"], "'log' is not one of 'float', 'uniform', 'pot', 'apot', 'lsq', "),
         (["--lr", "-1"], "lr must be a positive number, not -1.0"),
         (["--epochs", "0"], "0 is not in the range x>=1"),
         (["--init", "a.pt", "--resume"], "--init must not be given with --resume"),
