@@ -12,7 +12,7 @@ from gen.options import options
 from hdl.console import Tool
 from hdl.files import write_text
 
-from .targets import KINDS, TARGETS
+from .targets import TARGETS
 
 EXAMPLES = """
 \b
@@ -47,11 +47,12 @@ def command(block: Block) -> click.Command:
             raise click.UsageError(str(error)) from error
         with Console(stderr=True).status(f"synthesizing {block.name} for {target}"):
             found = TARGETS[target].synthesize(design.verilog, top=design.name)
-        summary = TARGETS[target].summary(found)
+        summary = {"area": found.area, **TARGETS[target].summary(found.cells)}
         if report:
             head = {"block": block.name, "parameters": design.description["parameters"], "target": target}
-            write_text(report, json.dumps({**head, "cells": found, "summary": summary}, indent=2) + "\n")
-        _show(f"{block.name} on {target}", found, summary)
+            counts = {"cells": found.cells, "summary": summary}
+            write_text(report, json.dumps({**head, **counts}, indent=2) + "\n")
+        _show(f"{block.name} on {target}", found.cells, summary)
 
     target = click.Option(
         ["--target"],
@@ -82,8 +83,8 @@ def _show(title: str, found: dict[str, int], summary: dict[str, int]) -> None:
 
     table = Table("cells", title=title)
     table.add_column("count", justify="right")
-    for kind in KINDS:
-        table.add_row(kind, str(summary[kind]))
+    for kind, number in summary.items():
+        table.add_row(kind, str(number))
     table.add_section()
     for cell, number in found.items():
         table.add_row(cell, str(number), style="dim")

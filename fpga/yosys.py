@@ -1,19 +1,22 @@
 """Yosys in a child process: it prints thousands of lines, and a failing pass ends the process it runs in."""
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from hdl.console import RefusedError
 from hdl.files import write_text
 
+from .processes import Processes
+
 CHILD = Path(__file__).with_name("child.py")
 DESIGN = "design.v"
 STATISTICS = "statistics.json"
+NETLIST = "netlist.json"
 
 
 class YosysError(RefusedError):
@@ -37,19 +40,31 @@ def cells(verilog: str, commands: Sequence[str]) -> dict[str, int]:
     YosysError
         If a command fails.
     """
+    statistics = run(verilog, [*commands, f"tee -q -o {STATISTICS} stat -json"])[STATISTICS]
+    return dict(sorted(statistics["design"]["num_cells_by_type"].items()))
+
+
+def run(verilog: str, commands: Sequence[str], *, processes: Processes | None = None) -> dict[str, Any]:
+    """Run `commands` on a design; the contents of every JSON file that they write, by file name.
+
+    Raises
+    ------
+    RefusedError, YosysError
+        As above.
+    StoppedError
+        If `processes` was stopped.
+    """
     if not find_spec("pyosys"):
         raise RefusedError("synthesis needs the Python package pyosys: run `make setup`")
-    script = [f"read_verilog {DESIGN}", *commands, f"tee -q -o {STATISTICS} stat -json"]
+    script = [f"read_verilog {DESIGN}", *commands]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_text(folder / DESIGN, verilog)
-        child = subprocess.run(
-            [sys.executable, CHILD, *script], cwd=folder, capture_output=True, text=True, check=False
-        )
-        if child.returncode or not (folder / STATISTICS).exists():
-            raise YosysError(_error(child.stdout + child.stderr))
-        design = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))["design"]
-    return dict(sorted(design["num_cells_by_type"].items()))
+        status, log = (processes or Processes()).run([sys.executable, CHILD, *script], cwd=folder)
+        written = {path.name: path for path in folder.glob("*.json")}
+        if status or not written:
+            raise YosysError(_error(log))
+        return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in written.items()}
 
 
 def _error(log: str) -> str:
