@@ -17,23 +17,33 @@ MAX_BITS = 16
 
 
 class Formats(NamedTuple):
-    """Formats of so many bits: of weights, of activations, and of activations that may be negative."""
+    """Formats of so many bits: of weights, of activations, and of activations that may be negative.
 
-    weight: Callable[[int], Format]
-    activation: Callable[[int], Format]
-    signed_activation: Callable[[int], Format]
+    Each is None where levels are learned.
+    """
+
+    weight: Callable[[int], Format | None]
+    activation: Callable[[int], Format | None]
+    signed_activation: Callable[[int], Format | None]
 
 
 def _uniform(bits: int) -> Format:
     return Uniform(bits=bits)
 
 
-def _with_uniform_activations(weight: Callable[[int], Format]) -> Formats:
+def _with_uniform_activations(weight: Callable[[int], Format | None]) -> Formats:
     return Formats(weight, lambda bits: Uniform(bits=bits, signed=False), _uniform)
 
 
 def _apot(bits: int) -> Format:
     return apot(bits=bits)
+
+
+def _learned(*, low: int) -> Callable[[int], None]:
+    def check(bits: int) -> None:
+        check_int("bits", bits, low=low, high=8)
+
+    return check
 
 
 # Powers of two are for weights only: a product of two would need an accumulator of 33 to 45 bits.
@@ -44,13 +54,12 @@ _FORMATS = {
     "lsq": _with_uniform_activations(_uniform),
     "dmbq": _with_uniform_activations(lambda bits: basis(family="laplace", planes=bits)),
     "dmbq_gauss": _with_uniform_activations(lambda bits: basis(family="gauss", planes=bits)),
+    "lloyd": _with_uniform_activations(_learned(low=2)),
+    "lcq": Formats(_learned(low=2), _learned(low=1), _learned(low=2)),
     "absmax": _with_uniform_activations(_uniform),
 }
 
-# Schemes that learn their levels: the widths they have, of weights and of activations.
-_LEARNED = {"lcq": ((2, 8), (1, 8))}
-
-SCHEMES = (FLOAT, *_FORMATS, *_LEARNED)
+SCHEMES = (FLOAT, *_FORMATS)
 
 # First and last layers, whatever the scheme of the others.
 OUTER_SCHEME = "absmax"
@@ -82,17 +91,7 @@ class LayerPrecision:
         for name, bits in (("weight_bits", self.weight_bits), ("activation_bits", self.activation_bits)):
             if bits != REAL:
                 check_int(name, bits, low=1, high=MAX_BITS)
-        if self.scheme in _LEARNED:
-            for name, bits, (low, high) in zip(
-                ("weight_bits", "activation_bits"),
-                (self.weight_bits, self.activation_bits),
-                _LEARNED[self.scheme],
-                strict=True,
-            ):
-                if bits != REAL:
-                    check_int(name, bits, low=low, high=high)
-        elif self.scheme != FLOAT:
-            self.formats()
+        self.formats()
 
     def formats(self, *, signed: bool = False) -> tuple[Format | None, Format | None]:
         """Formats of weights and of activations; None for what is real or has levels that are learned.

@@ -12,6 +12,7 @@ from .absmax import AbsMaxWeight
 from .base import Quantizer
 from .dmbq import DMBQWeight
 from .lcq import LCQActivation, LCQWeight
+from .lloyd import LloydWeight
 from .lsq import LSQActivation, LSQWeight
 from .rcf import RCFActivation, RCFWeight
 
@@ -66,6 +67,7 @@ CATALOG = {
     "lsq": Scheme(LSQWeight, LSQActivation, LSQSignedActivation),
     "dmbq": Scheme(DMBQWeight),
     "dmbq_gauss": Scheme(lambda fmt: DMBQWeight(fmt, family="gauss")),
+    "lloyd": Scheme(lambda bits: LloydWeight(bits=bits)),
     "absmax": Scheme(lambda fmt: AbsMaxWeight(bits=fmt.bits)),
     "lcq": Scheme(
         lambda bits: LCQWeight(bits=bits),
