@@ -242,8 +242,7 @@ class _Compiler:
     def _encoding(self, layer: IntegerLayer) -> int:
         if layer.output_format is None:
             return 0
-        boundaries = [b << layer.fraction >> 1 for b in named(layer.output_format).boundaries]
-        return self._index(self._encodings, boundaries, layer, "encodings", self._p.encodings)
+        return self._index(self._encodings, list(layer.thresholds), layer, "encodings", self._p.encodings)
 
     def _sections(self) -> dict[Section, Words]:
         p = self._p

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hdl.console import RefusedError
-from hdl.formats import Uniform, named
+from hdl.formats import Companded, Uniform, named
 from hdl.parameters import AcceleratorParameters, parameters_from
 
 from .digits import activation_digits, weight_digits
@@ -17,12 +17,14 @@ from .network import IntegerNetwork
 def fitting_parameters(network: IntegerNetwork) -> AcceleratorParameters:
     """Default parameters, with the formats and widths that the network's layers use.
 
-    The array's weight format is the one most weights have; 8-bit layers then run as digits of it.
+    The array's weight format is the one most weights have; 8-bit layers then run as digits of it.  Plain
+    integers stand in for binary bases, which have no zero to pad with, and for learned tables, of which every
+    layer has its own.
 
     Raises
     ------
     RefusedError
-        If there is no such accelerator: its codes would be too wide, or its weights have no zero.
+        If there is no such accelerator: its codes would be too wide, or its tables too many.
     """
     weights: Counter[str] = Counter()
     for layer in network.layers:
@@ -34,14 +36,40 @@ def fitting_parameters(network: IntegerNetwork) -> AcceleratorParameters:
     requantizers = min(8, 1 << (max(1, 32 // code_width).bit_length() - 1))
     try:
         narrow_enough = AcceleratorParameters(
-            weight_format=weights.most_common(1)[0][0],
+            weight_format=_array_format(weights),
             code_width=code_width,
             activation_width=activation_width,
             requantizers=requantizers,
         )
     except ValueError as error:
         raise RefusedError(f"network fits no accelerator: {error}") from error
-    return replace(narrow_enough, passes=max(narrow_enough.passes, _most_passes(network, narrow_enough)))
+    needed = {"passes": _most_passes(network, narrow_enough), **_codebooks(network, narrow_enough)}
+    try:
+        return replace(
+            narrow_enough,
+            **{name: max(count, getattr(narrow_enough, name)) for name, count in needed.items()},
+        )
+    except ValueError as error:
+        raise RefusedError(f"network fits no accelerator: {error}") from error
+
+
+def _array_format(weights: Counter[str]) -> str:
+    """A format whose digits make the levels of all these, by how many weights have each."""
+    most = named(weights.most_common(1)[0][0])
+    if 0 in most.codes and not isinstance(most, Companded):
+        return most.name
+    widest = max(named(name).level_width for name in weights if weights[name])
+    return Uniform(bits=widest + 1).name
+
+
+def _codebooks(network: IntegerNetwork, parameters: AcceleratorParameters) -> dict[str, int]:
+    """How many activation tables and sets of boundaries the layers have between them."""
+    widths = {"code_width": parameters.code_width, "activation_width": parameters.activation_width}
+    tables: set[tuple[int, ...]] = set()
+    for layer in network.layers:
+        with suppress(ValueError):
+            tables |= {table for _, table in activation_digits(named(layer.input_format), **widths)}
+    return {"tables": len(tables), "encodings": len({layer.thresholds for layer in network.layers[:-1]})}
 
 
 def _most_passes(network: IntegerNetwork, parameters: AcceleratorParameters) -> int:

@@ -1,10 +1,13 @@
 """The interchange file before packing: real weights on the grid, scales and the layer graph, in safetensors.
 
 Tensors of layer ``name``: ``name.weight`` (float32, output × input × height × width, the fake-quantized
-weights), ``name.scale`` (float32, real value of one weight level), ``name.multiplier``, ``name.bias`` and
-``name.shift`` (int64, one an output channel; see `sw.network`).  The metadata entry ``network`` is JSON:
-kind, version, input_shape, logit_scale, and the layers in order with name, formats, stride, padding,
-fraction, and ``input_scale``, the real value of one input level, for readers that compute in floats.
+weights), ``name.scale`` (float32, real value of one weight level, for the layer or for each output channel),
+``name.multiplier``, ``name.bias`` and ``name.shift`` (int64, one an output channel), and, where outputs are
+not rounded to the nearest level, ``name.boundaries`` (int64); see `sw.network` for these four.
+
+The metadata entry ``network`` is JSON: kind, version, input_shape, logit_scale, and the layers in order with
+name, formats, stride, padding, fraction, and ``input_scale``, the real value of one input level, for readers
+that compute in floats.
 """
 
 import json
@@ -20,7 +23,7 @@ from safetensors.numpy import save_file
 from hdl.console import RefusedError
 from hdl.files import replacing
 from hdl.formats import Format, check_int, named
-from hdl.parameters import BIAS_WIDTH
+from hdl.parameters import BIAS_WIDTH, VALUE_WIDTH
 
 from .grid import grid_levels
 from .network import MULTIPLIER_WIDTH, SHIFT_LIMIT, IntegerLayer, IntegerNetwork, Integers
@@ -138,8 +141,7 @@ def _layer(entry: Any, tensors: Tensors, *, last: bool) -> IntegerLayer:
             f"{name}: output_format must be {'null in' if last else 'given before'} the last layer"
         )
     output_format = None if last else _format(entry, name, "output_format", signed=False)
-    weights = _tensor(tensors, f"{name}.weight", kind="f", dimensions=4)
-    scale = _tensor(tensors, f"{name}.scale", kind="f", dimensions=0)
+    weights = _tensor(tensors, f"{name}.weight", kind="f", dimensions=(4,))
     channels = len(weights)
     multiplier, bias, shift = (
         _integers(tensors, f"{name}.{part}", count=channels, low=low, high=high)
@@ -151,7 +153,7 @@ def _layer(entry: Any, tensors: Tensors, *, last: bool) -> IntegerLayer:
     )
     return IntegerLayer(
         name=name,
-        weights=grid_levels(weights, float(scale), weight_format, name=f"{name}.weight"),
+        weights=_levels(weights, tensors, weight_format, name=name),
         weight_format=weight_format.name,
         input_format=input_format.name,
         output_format=output_format.name if output_format else None,
@@ -161,7 +163,36 @@ def _layer(entry: Any, tensors: Tensors, *, last: bool) -> IntegerLayer:
         bias=bias,
         shift=shift,
         fraction=_count(entry, name, "fraction", low=0 if last else 1, high=FRACTION_LIMIT),
+        boundaries=_boundaries(tensors, name, output_format),
     )
+
+
+def _levels(weights: NDArray[Any], tensors: Tensors, fmt: Format, *, name: str) -> Integers:
+    """The level of every weight, by the layer's scale or its channel's."""
+    scale = _tensor(tensors, f"{name}.scale", kind="f", dimensions=(0, 1))
+    if scale.ndim == 0:
+        return grid_levels(weights, float(scale), fmt, name=f"{name}.weight")
+    if len(scale) != len(weights):
+        raise RefusedError(
+            f"{name}.scale: must have {len(weights)} values or be one number, not {len(scale)}"
+        )
+    channels = enumerate(zip(weights, scale.tolist(), strict=True))
+    return np.stack(
+        [grid_levels(part, unit, fmt, name=f"{name}.weight[{i}]") for i, (part, unit) in channels]
+    )
+
+
+def _boundaries(tensors: Tensors, name: str, output: Format | None) -> tuple[int, ...] | None:
+    if f"{name}.boundaries" not in tensors:
+        return None
+    if output is None:
+        raise RefusedError(f"{name}.boundaries: must not be given for the last layer")
+    limit = 2 ** (VALUE_WIDTH - 1) - 1
+    count = len(output.grid) - 1
+    values = _integers(tensors, f"{name}.boundaries", count=count, low=0, high=limit, of="between levels")
+    if (np.diff(values) < 0).any():
+        raise RefusedError(f"{name}.boundaries: must not descend")
+    return tuple(values.tolist())
 
 
 def _check_chain(input_shape: tuple[int, int, int], layers: tuple[IntegerLayer, ...]) -> None:
@@ -218,23 +249,24 @@ def _format(entry: Header, name: str, key: str, *, signed: bool) -> Format:
     return fmt
 
 
-def _tensor(tensors: Tensors, name: str, *, kind: str, dimensions: int) -> NDArray[Any]:
+def _tensor(tensors: Tensors, name: str, *, kind: str, dimensions: tuple[int, ...]) -> NDArray[Any]:
     if name not in tensors:
         raise RefusedError(f"{name}: tensor must be present")
     tensor = tensors[name]
-    if tensor.ndim != dimensions or 0 in tensor.shape:
-        raise RefusedError(
-            f"{name}: must have {dimensions} dimensions, none of them 0, not shape {tensor.shape}"
-        )
+    if tensor.ndim not in dimensions or 0 in tensor.shape:
+        wanted = " or ".join(map(str, dimensions))
+        raise RefusedError(f"{name}: must have {wanted} dimensions, none of them 0, not shape {tensor.shape}")
     if tensor.dtype.kind != kind:
         raise RefusedError(f"{name}: must be {'real' if kind == 'f' else 'integer'}, not {tensor.dtype}")
     return tensor
 
 
-def _integers(tensors: Tensors, name: str, *, count: int, low: int, high: int) -> Integers:
-    values = _tensor(tensors, name, kind="i", dimensions=1)
+def _integers(
+    tensors: Tensors, name: str, *, count: int, low: int, high: int, of: str = "an output channel"
+) -> Integers:
+    values = _tensor(tensors, name, kind="i", dimensions=(1,))
     if len(values) != count:
-        raise RefusedError(f"{name}: must have {count} values, one an output channel, not {len(values)}")
+        raise RefusedError(f"{name}: must have {count} values, one {of}, not {len(values)}")
     wrong = values[(values < low) | (values > high)]
     if len(wrong):
         raise RefusedError(f"{name}: must be {low} … {high}, not {wrong[0]}")

@@ -45,8 +45,7 @@ def check_layer(layer: IntegerLayer, *, input_format: Format, parameters: Accele
         output = named(layer.output_format)
         fit(layer, "output code", output.code_width, parameters.code_width, "bits")
         fit(layer, "output level", output.level_width, parameters.activation_width, "bits")
-        top = output.boundaries[-1] << layer.fraction >> 1
-        fit(layer, "top boundary", top.bit_length() + 1, VALUE_WIDTH, "bits")
+        fit(layer, "top boundary", layer.thresholds[-1].bit_length() + 1, VALUE_WIDTH, "bits")
 
 
 def check_command(layer: IntegerLayer, command: dict[str, int], passes: list[dict[str, int]]) -> None:

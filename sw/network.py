@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hdl.formats import named
+
 Integers = NDArray[np.int64]
 
 MULTIPLIER_WIDTH = 18
@@ -20,9 +22,9 @@ class IntegerLayer:
         accumulator = Σ weights · input levels                    exact
         y           = (accumulator · multiplier + bias) >> shift  floor
 
-    With an output format, ``code = number of boundaries b with b · 2^(fraction - 1) < y``: the format's
-    boundaries count half levels, so y counts levels with `fraction` binary places.  Negative values get
-    code 0, which is the ReLU.  Without one, y itself is the result (a logit).
+    With an output format, ``code = number of thresholds below y``, where y counts levels with `fraction`
+    binary places.  Negative values get code 0, which is the ReLU.  Without one, y itself is the result (a
+    logit).
 
     Parameters
     ----------
@@ -40,6 +42,14 @@ class IntegerLayer:
         One each per output channel; the multiplier fits in 18 signed bits, the shift is 0 … 47.
     fraction
         Binary places of y, at least 1 with an output format.
+    boundaries
+        What y is compared with, not descending and one fewer than the output format has levels; None for
+        halfway between its levels.
+
+    Members
+    -------
+    thresholds : tuple of int
+        The boundaries, in units of y; none without an output format.
     """
 
     name: str
@@ -53,6 +63,13 @@ class IntegerLayer:
     bias: Integers
     shift: Integers
     fraction: int
+    boundaries: tuple[int, ...] | None = None
+
+    @property
+    def thresholds(self) -> tuple[int, ...]:
+        if self.output_format is None or self.boundaries is not None:
+            return self.boundaries or ()
+        return tuple(half << self.fraction >> 1 for half in named(self.output_format).boundaries)
 
 
 @dataclass(frozen=True, kw_only=True)
