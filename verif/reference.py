@@ -29,11 +29,14 @@ def unsigned_levels(name: str) -> Tensor:
 
     ``uniform_bBu``: 0 … 2^B - 1.  ``pot_kKu`` and ``apot_kKnNu``: sums over i < N of zero or
     ``2^-(i + jN)``, j < 2^K - 1 (APoT eq. 5); ``apot_k2nNou``: the last exponent one larger, and one more
-    term of zero or ``2^-2N`` (eq. 6); all divided by the smallest power.
+    term of zero or ``2^-2N`` (eq. 6); all divided by the smallest power.  ``companded_…u`` lists its levels,
+    after the outer bits if those are not 8.
     """
     scheme, _, rest = name.rstrip("u").partition("_")
     if scheme == "uniform":
         return torch.arange(2 ** int(rest[1:]))
+    if scheme == "companded":
+        return torch.tensor([int(level) for level in rest.split("_") if not level.startswith("o")])
     k, _, n = rest[1:].partition("n")
     odd = n.endswith("o")
     count = int(n.rstrip("o") or 1)
@@ -69,6 +72,8 @@ def run(network: IntegerNetwork, images: Tensor) -> Trace:
             return Trace(codes=tuple(codes), logits=values.flatten(1))
         table = unsigned_levels(layer.output_format)
         boundaries = (table[:-1] + table[1:]) * 2 ** (layer.fraction - 1)
+        if layer.boundaries is not None:
+            boundaries = torch.tensor(layer.boundaries)
         ranks = torch.bucketize(values.contiguous(), boundaries, right=False)
         codes.append(ranks)
         levels = table[ranks]
