@@ -25,7 +25,7 @@ class ApotWeights:
     odd: bool = False
 
     @property
-    def weight_format(self) -> Format:
+    def weight_format(self) -> APoT:
         return APoT(k=self.k, n=self.n, odd=self.odd)
 
 
@@ -42,7 +42,7 @@ class PotWeights:
     k: int
 
     @property
-    def weight_format(self) -> Format:
+    def weight_format(self) -> PoT:
         return PoT(k=self.k)
 
 
@@ -59,7 +59,7 @@ class UniformWeights:
     bits: int
 
     @property
-    def weight_format(self) -> Format:
+    def weight_format(self) -> Uniform:
         return Uniform(bits=self.bits)
 
 

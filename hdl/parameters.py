@@ -135,10 +135,17 @@ class AcceleratorParameters:
         return max(products, BIAS_WIDTH) + 1
 
     @property
+    def row_latency(self) -> int:
+        """Cycles from activations to accumulators in the array's rows."""
+        terms = self.format.terms if isinstance(self.format, APoT) else ()
+        selecting = any(len(term.shifts) > 1 for term in terms)
+        joining = (len(terms) - 1).bit_length() if terms else 0
+        return 2 + selecting + (self.lanes - 1).bit_length() + joining
+
+    @property
     def drain(self) -> int:
         """Cycles from a layer's last step until its last output can be read (see `Engine`)."""
-        adder_levels = (self.lanes - 1).bit_length()
-        return 13 + adder_levels + self.groups + self.code_width
+        return 11 + self.row_latency + self.groups + self.code_width
 
     @property
     def build_id(self) -> int:

@@ -18,7 +18,7 @@ class ProcessingElement(wiring.Component):
     Parameters
     ----------
     product : Product
-        The multiplying circuit; not folded.
+        The multiplying circuit.
     depth : int
         The most products that are ever summed between two clears, 1 to 2^24.
     accumulator_width : int or None
@@ -44,8 +44,6 @@ class ProcessingElement(wiring.Component):
     def __init__(self, *, product: Product, depth: int, accumulator_width: int | None = None) -> None:
         if not isinstance(product, Product):
             raise TypeError(f"product must be a Product, not {product!r}")
-        if product.folded:
-            raise ValueError("product must be exact, not folded")
         shape = accumulator_shape(
             weight_format=product.weight_format,
             activation_width=product.activation_width,

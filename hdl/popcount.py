@@ -1,16 +1,15 @@
 """Dot products on binary bases by counting ones: planes of weights against planes of activations."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .arithmetic import MAX_DEPTH, Accumulator, sum_shape
-from .basis import MAX_ROWS, check_basis
-from .dot import MAX_LANES, delayed
-from .formats import Basis, check_int
-from .products import MAX_ACTIVATION_WIDTH
+from .arithmetic import sum_shape
+from .dot import DotRows, check_size, weight_layout
+from .formats import Basis
 from .sums import Weighted, adder_levels, registered, signed_digits, tree, weighted_sum
 
 
@@ -38,7 +37,7 @@ class ActivationSum(wiring.Component):
     -------
     activations : In(ArrayLayout(activation_width, lanes))
     correction : Out
-        After `dot.flight` cycles, together with the counts that it corrects.
+        A cycle before `dot.flight`, together with the counts that it corrects.
     """
 
     def __init__(self, *, dot: "PopcountDot") -> None:
@@ -57,73 +56,24 @@ class ActivationSum(wiring.Component):
         return m
 
 
-class PopcountRow(wiring.Component):
-    """One output of `PopcountDot`.
-
-    `enable` and `clear` belong to the sum that arrives at the accumulator, `correction` to the stage before.
-    """
-
-    def __init__(self, *, dot: "PopcountDot") -> None:
-        self._dot = dot
-        super().__init__(
-            {
-                "enable": In(1),
-                "clear": In(1),
-                "weights": In(data.ArrayLayout(dot.weight_format.planes, dot.lanes)),
-                "activations": In(dot.activation_layout),
-                "correction": In((dot.most * dot.top).bit_length()),
-                "accumulator": Out(dot.accumulator_shape),
-            }
-        )
-
-    def elaborate(self, _platform: object) -> Module:
-        m = Module()
-        dot = self._dot
-        codes = self.weights.as_value()
-        addends = []
-        for plane, coordinate in enumerate(dot.weight_format.coordinates):
-            plus = codes[plane :: dot.weight_format.planes]
-            both = [plus & ones for ones in dot.activation_planes(self.activations)]
-            addends.append(Weighted(_value(m, both, lanes=dot.lanes), coordinate, 0, dot.most))
-        added, _ = weighted_sum(m, addends)
-        reach = dot.most * dot.top
-        term = Signal(range(-reach, reach + 1), reset_less=True)
-        m.d.sync += term.eq((added << 1) - self.correction)
-        m.submodules.sum = total = Accumulator(term_shape=term.shape(), shape=dot.accumulator_shape)
-        m.d.comb += [
-            total.enable.eq(self.enable),
-            total.clear.eq(self.clear),
-            total.term.eq(term),
-            total.carry.eq(0),
-            self.accumulator.eq(total.accumulator),
-        ]
-        return m
-
-
-class PopcountDot(wiring.Component):
-    """Adds `lanes` products of each row to the row's accumulator, exactly, by counting ones.
+class PopcountDot(DotRows):
+    """Dot products of binary bases by counting ones.
 
     With b_i the bits of weight plane i and a_j those of activation plane j, over all lanes,
 
         Σ level · a = Σ_i A_i Σ_j 2^j (2 · ones(b_i & a_j) - ones(a_j))
 
     and what does not depend on the weights, ``(Σ A_i) · Σ a``, is formed once for all rows.  It computes
-    the same as a parallel, exact `BasisDot`, at the same ports, and is the larger circuit where lookup
-    tables have four inputs.
-
-    Each cycle with `enable` adds ``Σ level[weights[row][i]] · activations[i]`` to each row's accumulator;
-    with `clear` too, the sum starts with that cycle.  A cycle with `clear` alone sets the sums to zero.
-    There is no back-pressure; the result of a cycle stands in `accumulators` after `latency` cycles.
+    the same as a parallel, exact `hdl.planes.PlaneDot`, at the same ports, and is the larger circuit where
+    lookup tables have four inputs.
 
     Parameters
     ----------
     weight_format : Basis
     activation_width : int
         Bits of an unsigned activation, 1 to 16: its planes.
-    lanes : int
-        Products of a row each cycle, 1 to 256.
-    rows : int
-        Sums computed side by side from the same activations, 1 to 256.
+    lanes, rows : int
+        See `DotRows`.
     depth : int
         The most products that are ever summed in a row between two clears.
     accumulator_width : int or None
@@ -133,10 +83,9 @@ class PopcountDot(wiring.Component):
     -------
     latency : int
         Cycles from inputs to `accumulators`.
-    enable, clear : In(1)
-    weights : In(ArrayLayout(ArrayLayout(planes, lanes), rows))
     activations : In(ArrayLayout(activation_width, lanes))
-    accumulators : Out(ArrayLayout(signed, rows))
+    enable, clear, weights, accumulators
+        See `DotRows`; accumulators are signed.
 
     Raises
     ------
@@ -154,31 +103,25 @@ class PopcountDot(wiring.Component):
         rows: int = 1,
         accumulator_width: int | None = None,
     ) -> None:
-        check_basis(weight_format)
-        check_int("activation_width", activation_width, low=1, high=MAX_ACTIVATION_WIDTH)
-        check_int("lanes", lanes, low=1, high=MAX_LANES)
-        check_int("rows", rows, low=1, high=MAX_ROWS)
-        check_int("depth", depth, low=1, high=MAX_DEPTH)
-        self.weight_format = weight_format
+        if not isinstance(weight_format, Basis):
+            raise TypeError(f"weight_format must be a Basis format, not {weight_format!r}")
+        check_size(activation_width=activation_width, lanes=lanes, rows=rows, depth=depth)
+        self.coordinates = weight_format.coordinates
         self.lanes = lanes
         self.top = sum(weight_format.coordinates)
         self.most = lanes * (2**activation_width - 1)
         self.activation_layout = data.ArrayLayout(activation_width, lanes)
         self._activation_width = activation_width
+        self.weighting = adder_levels(sum(len(signed_digits(each)) for each in self.coordinates))
         reach = weight_format.sum_range(depth=depth, activation_max=2**activation_width - 1)
-        self.accumulator_shape = sum_shape(*reach, depth=depth, signed=True, width=accumulator_width)
-        self.weighting = adder_levels(sum(len(signed_digits(each)) for each in weight_format.coordinates))
-        self.flight = 1 + adder_levels((lanes + 1) // 2) + adder_levels(activation_width) + self.weighting
-        self.latency = self.flight + 2
-        self._rows = [PopcountRow(dot=self) for _ in range(rows)]
         super().__init__(
-            {
-                "enable": In(1),
-                "clear": In(1),
-                "weights": In(data.ArrayLayout(data.ArrayLayout(weight_format.planes, lanes), rows)),
-                "activations": In(self.activation_layout),
-                "accumulators": Out(data.ArrayLayout(self.accumulator_shape, rows)),
-            }
+            inputs={
+                "weights": weight_layout(weight_format.planes, lanes=lanes, rows=rows),
+                "activations": self.activation_layout,
+            },
+            rows=rows,
+            flight=2 + adder_levels((lanes + 1) // 2) + adder_levels(activation_width) + self.weighting,
+            accumulator_shape=sum_shape(*reach, depth=depth, signed=True, width=accumulator_width),
         )
 
     def activation_planes(self, activations: data.View) -> list[Value]:
@@ -187,20 +130,20 @@ class PopcountDot(wiring.Component):
             activations.as_value()[plane :: self._activation_width] for plane in range(self._activation_width)
         ]
 
-    def elaborate(self, _platform: object) -> Module:
-        m = Module()
+    def _front(self, m: Module) -> Value:
         m.submodules.activation_sum = front = ActivationSum(dot=self)
         m.d.comb += front.activations.eq(self.activations)
-        enable = delayed(m, self.enable, cycles=self.latency - 1)
-        clear = delayed(m, self.clear, cycles=self.latency - 1)
-        for number, row in enumerate(self._rows):
-            m.submodules[f"row{number}"] = row
-            m.d.comb += [
-                row.enable.eq(enable),
-                row.clear.eq(clear),
-                row.weights.eq(self.weights[number]),
-                row.activations.eq(self.activations),
-                row.correction.eq(front.correction),
-                self.accumulators[number].eq(row.accumulator),
-            ]
-        return m
+        return front.correction
+
+    def _row(self, m: Module, number: int, shared: Any) -> tuple[Value, Value]:
+        codes = self.weights[number].as_value()
+        addends = []
+        for plane, coordinate in enumerate(self.coordinates):
+            plus = codes[plane :: len(self.coordinates)]
+            both = [plus & ones for ones in self.activation_planes(self.activations)]
+            addends.append(Weighted(_value(m, both, lanes=self.lanes), coordinate, 0, self.most))
+        added, _ = weighted_sum(m, addends)
+        reach = self.most * self.top
+        term = Signal(range(-reach, reach + 1), reset_less=True)
+        m.d.sync += term.eq((added << 1) - shared)
+        return term, Const(0)

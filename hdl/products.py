@@ -2,11 +2,11 @@
 
 from abc import abstractmethod
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .formats import APoT, Format, Uniform, check_bool, check_int, signed_width
+from .formats import APoT, Format, Uniform, check_int, signed_width
 
 MAX_ACTIVATION_WIDTH = 16
 
@@ -16,10 +16,6 @@ class Product(wiring.Component):
 
     The exact product is ``product + carry``: a negative product is left as its complement, and the one
     that is missing enters the next adder as its carry, where it costs nothing.
-
-    A *folded* product leaves that one out altogether and is unsigned: it is
-    ``level · activation + (2^activation_width - 1) · max(0, -level)``.  The second part depends on the
-    weight alone, so whoever packs the weights subtracts it from the channel's bias.
 
     Parameters
     ----------
@@ -32,7 +28,7 @@ class Product(wiring.Component):
     -------
     weight : In(weight_format.code_width)
     activation : In(activation_width)
-    product : Out(signed or, if folded, unsigned)
+    product : Out(signed)
     carry : Out(1)
         Constant 0 unless `has_carry`.
 
@@ -42,7 +38,6 @@ class Product(wiring.Component):
         If the format is not signed or the width is out of range.
     """
 
-    folded = False
     has_carry = False
 
     def __init__(self, *, weight_format: Format, activation_width: int) -> None:
@@ -74,45 +69,34 @@ class ShiftProduct(Product):
     """Multiplexed shifts and ``terms - 1`` adders, for additive powers of two (APoT, eq. 5 and 6).
 
     Each term of the magnitude selects one shift of the activation or nothing; the sign complements.
-
-    Parameters
-    ----------
-    folded : bool
-        Complement the activation before it is shifted, and leave the correction to the packer.
     """
 
     has_carry = True
 
-    def __init__(self, *, weight_format: APoT, activation_width: int, folded: bool = False) -> None:
+    def __init__(self, *, weight_format: APoT, activation_width: int) -> None:
         if not isinstance(weight_format, APoT):
             raise TypeError(f"weight_format must be an APoT or PoT format, not {weight_format!r}")
-        check_bool("folded", folded)
-        self.folded = folded
-        self.has_carry = not folded
         self._terms = weight_format.terms
         super().__init__(weight_format=weight_format, activation_width=activation_width)
 
     def _product_shape(self) -> Shape:
-        width = self._range[1].bit_length()
-        return unsigned(width) if self.folded else signed(width + 1)
+        return signed(self._range[1].bit_length() + 1)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         sign = self.weight[-1]
-        activation = self.activation
-        if self.folded:
-            activation = self.activation ^ sign.replicate(self.activation_width)
         addends = [
-            _selected_shift(m, self.weight[term.offset : term.offset + term.width], term.shifts, activation)
+            _selected_shift(
+                m, self.weight[term.offset : term.offset + term.width], term.shifts, self.activation
+            )
             for term in self._terms
         ]
-        magnitude = Signal(len(self.product) - (not self.folded))
-        m.d.comb += magnitude.eq(sum(addends[1:], addends[0]))
-        if self.folded:
-            m.d.comb += self.product.eq(magnitude)
-        else:
-            m.d.comb += self.product.eq(Cat(magnitude ^ sign.replicate(len(magnitude)), sign).as_signed())
-            m.d.comb += self.carry.eq(sign)
+        magnitude = Signal(len(self.product) - 1)
+        m.d.comb += [
+            magnitude.eq(sum(addends[1:], addends[0])),
+            self.product.eq(Cat(magnitude ^ sign.replicate(len(magnitude)), sign).as_signed()),
+            self.carry.eq(sign),
+        ]
         return m
 
 
@@ -132,8 +116,8 @@ def _selected_shift(m: Module, field: Value, shifts: tuple[int, ...], activation
 def _shifted_in_two_stages(m: Module, field: Value, shifts: tuple[int, ...], activation: Value) -> Value:
     """Field value 1, 2 or 3 selects a shift, the largest first, in two 4-input tables a bit.
 
-    The first stage sees two bits of activation, one of field and, if folded, the sign; the second two
-    bits of the first and the field.  A four-way multiplexer of folded bits takes up to three tables.
+    The first stage sees two bits of activation and one of field; the second two bits of the first and the
+    field.
     """
     high, middle, low = shifts
     near = Signal(len(activation) + high - middle, name=f"near{high}")
@@ -187,10 +171,10 @@ class TableProduct(Product):
         return m
 
 
-def product_for(*, weight_format: Format, activation_width: int, folded: bool = False) -> Product:
-    """The cheapest product circuit for a format; `folded` is heeded by shift circuits only."""
+def product_for(*, weight_format: Format, activation_width: int) -> Product:
+    """The cheapest product circuit for a format."""
     if isinstance(weight_format, APoT):
-        return ShiftProduct(weight_format=weight_format, activation_width=activation_width, folded=folded)
+        return ShiftProduct(weight_format=weight_format, activation_width=activation_width)
     if isinstance(weight_format, Uniform):
         return MultiplyProduct(weight_format=weight_format, activation_width=activation_width)
     return TableProduct(weight_format=weight_format, activation_width=activation_width)

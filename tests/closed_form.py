@@ -35,3 +35,30 @@ def basis_levels(coordinates: tuple[int, ...]) -> list[int]:
         sum((1 if code >> i & 1 else -1) * each for i, each in enumerate(coordinates))
         for code in range(2 ** len(coordinates))
     ]
+
+
+Excess = list[list[list[int]]]
+"""What folded sums hold too much, by plane (one, unless serial), lane modulo 2, and weight code."""
+
+
+def shift_excess(levels: list[int], *, width: int) -> Excess:
+    """A complemented activation is 2^width - 1 less the activation."""
+    codes = [(2**width - 1) * max(0, -level) for level in levels]
+    return [[codes, codes]]
+
+
+def plane_excess(coordinates: tuple[int, ...], *, width: int, serial: bool = False) -> Excess:
+    """A minus complements a sum of width + 1 bits, of which an odd lane has one less."""
+    units = (2**width, 2**width - 1)
+    if serial:
+        return [[[each * unit, 0] for unit in units] for each in coordinates]
+    levels, top = basis_levels(coordinates), sum(coordinates)
+    return [[[(top - level) // 2 * unit for level in levels] for unit in units]]
+
+
+def integer_plane_excess(*, bits: int, width: int) -> Excess:
+    """2 w + 1 is a sum of ± powers of two; what the activation itself is short of 2^width - 1 is added."""
+    powers = tuple(1 << bit for bit in range(bits))
+    units = (2**width, 2**width - 1)
+    odd = [2 * level + 1 for level in uniform_levels(bits=bits)]
+    return [[[(sum(powers) - each) // 2 * unit + units[1] for each in odd] for unit in units]]

@@ -1,4 +1,4 @@
-"""The cocotb regression of processing elements and dot products, as shipped, on both simulators."""
+"""The cocotb regression of processing elements, as shipped, on both simulators."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -45,7 +45,7 @@ def width_of(design: Design, port: str) -> int:
     return next(each["width"] for each in design.description["ports"] if each["name"] == port)
 
 
-def run_element(block: str, values: dict[str, Any], simulator: str) -> None:
+def run_element(block: str, values: dict[str, Any], simulator: str, **changed: Any) -> None:
     design = generate(block, **values)
     levels = levels_of(block, values)
     width = width_of(design, "accumulator")
@@ -61,20 +61,7 @@ def run_element(block: str, values: dict[str, Any], simulator: str) -> None:
             "ACCUMULATOR_WIDTH": width,
         },
     )
-    config = {"levels": levels, "copies": COPIES, "accumulator_width": width, **values}
-    run(bench, simulator=simulator, config=config)
-
-
-def run_dot(block: str, values: dict[str, Any], simulator: str) -> None:
-    design = generate(block, **values)
-    bench = Bench(module="verif.benches.dot_product", toplevel=block, sources=[written(design)])
-    config = {
-        "folded": False,
-        **values,
-        "levels": levels_of(block, values),
-        "accumulator_width": width_of(design, "accumulator"),
-        "latency": design.description["latency"],
-    }
+    config = {"copies": COPIES, "accumulator_width": width, **values, "levels": levels, **changed}
     run(bench, simulator=simulator, config=config)
 
 
@@ -145,37 +132,8 @@ def test_the_sweep_is_whole() -> None:
     assert swept == {(k, n, False) for k in (1, 2, 3) for n in (1, 2, 3)} | {(2, 1, True), (2, 2, True)}
 
 
-def dot(block: str, **values: Any) -> tuple[str, dict[str, Any]]:
-    return block, {"activation_width": 6, "depth": 5 * values["lanes"], **values}
-
-
-DOTS = [
-    *(dot("apot_dot", k=2, n=2, lanes=lanes) for lanes in (1, 5, 16)),
-    *(dot("apot_dot", k=2, n=1, odd=True, lanes=lanes, folded=True) for lanes in (1, 5, 16)),
-    dot("apot_dot", k=1, n=1, lanes=16, folded=True),
-    dot("pot_dot", k=2, lanes=5, folded=True),
-    dot("uniform_dot", bits=4, lanes=5),
-    dot("table_dot", levels=SHUFFLED, lanes=5),
-]
-
-
-@pytest.mark.parametrize(("block", "values"), DOTS, ids=label)
-def test_dot_product(block: str, values: dict[str, Any], simulator: str) -> None:
-    run_dot(block, values, simulator)
-
-
 def test_a_wrong_level_is_seen(simulator: str) -> None:
     """The bench fails on a unit that multiplies by something else than the oracle says."""
-    design = generate("apot_dot", k=2, n=1, lanes=1, activation_width=2, depth=5)
-    bench = Bench(module="verif.benches.dot_product", toplevel="apot_dot", sources=[written(design)])
-    config = {
-        "levels": [0, 4, 2, 1, 0, -4, -2, -3],
-        "activation_width": 2,
-        "lanes": 1,
-        "depth": 5,
-        "folded": False,
-        "accumulator_width": width_of(design, "accumulator"),
-        "latency": design.description["latency"],
-    }
-    with pytest.raises(SimulationError, match="one_lane_at_a_time: sum 0 is -"):
-        run(bench, simulator=simulator, config=config)
+    block, values = element("table_pe", levels=(3, -1, 0, 5), activation_width=2)
+    with pytest.raises(SimulationError, match="sum"):
+        run_element(block, values, simulator, levels=[3, -1, 0, 6])

@@ -1,9 +1,7 @@
-"""Dot products: many products a cycle, an adder tree and one accumulator."""
+"""Dot products: rows of many products a cycle, adder trees and accumulators."""
 
 from dataclasses import dataclass
 from typing import Any
-
-from hdl.formats import Format
 
 from ..block import Block, Circuit
 from ..weights import ApotWeights, PotWeights, TableWeights, UniformWeights, described
@@ -11,20 +9,23 @@ from .processing_element import Size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lanes(Size):
+class Rows(Size):
     """A dot product's size.
 
     Parameters
     ----------
     lanes
-        Products a cycle.
+        Products of a row each cycle.
+    rows
+        Sums computed side by side from the same activations.
     """
 
     lanes: int = 16
+    rows: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoldableLanes(Lanes):
+class FoldableRows(Rows):
     """A dot product's size, when its products can be folded.
 
     Parameters
@@ -37,64 +38,86 @@ class FoldableLanes(Lanes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApotDot(FoldableLanes, ApotWeights):
+class ApotDot(FoldableRows, ApotWeights):
     """Parameters of apot_dot."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PotDot(FoldableLanes, PotWeights):
+class PotDot(FoldableRows, PotWeights):
     """Parameters of pot_dot."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniformDot(Lanes, UniformWeights):
+class UniformDot(Rows, UniformWeights):
     """Parameters of uniform_dot."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableDot(Lanes, TableWeights):
+class TableDot(Rows, TableWeights):
     """Parameters of table_dot."""
 
 
-Parameters = ApotDot | PotDot | UniformDot | TableDot
+def size(parameters: Rows) -> dict[str, Any]:
+    """The size of a dot product, as its circuit takes it."""
+    return {
+        "activation_width": parameters.activation_width,
+        "lanes": parameters.lanes,
+        "rows": parameters.rows,
+        "depth": parameters.depth,
+        "accumulator_width": parameters.accumulator_width,
+    }
 
 
-def build(parameters: Parameters) -> Circuit:
-    """The dot product of any weight format."""
-    from hdl.dot import DotProduct
-    from hdl.products import TableProduct
-
-    dot = DotProduct(
-        weight_format=parameters.weight_format,
-        activation_width=parameters.activation_width,
-        lanes=parameters.lanes,
-        depth=parameters.depth,
-        accumulator_width=parameters.accumulator_width,
-        folded=isinstance(parameters, FoldableLanes) and parameters.folded,
-        product=TableProduct if isinstance(parameters, TableWeights) else None,
-    )
+def circuit(parameters: Rows, dot: Any, **facts: Any) -> Circuit:
+    """A dot product with what its description says."""
+    shape = dot.accumulator_shape
+    lanes = {"activations": parameters.lanes, "accumulators": parameters.rows}
+    if hasattr(dot, "weights"):
+        lanes["weights"] = parameters.rows * parameters.lanes
     return Circuit(
         component=dot,
         facts={
             "latency": dot.latency,
-            **described(parameters.weight_format),
-            "folded": dot.folded,
-            **(_folding(parameters.weight_format, parameters.activation_width) if dot.folded else {}),
+            "accumulator": {"width": shape.width, "signed": shape.signed},
+            **facts,
         },
-        lanes={"weights": parameters.lanes, "activations": parameters.lanes},
+        lanes=lanes,
         flat=True,
     )
 
 
-def _folding(weight_format: Format, activation_width: int) -> dict[str, Any]:
-    """What a folded accumulator holds too much, per product, by weight code."""
-    largest = 2**activation_width - 1
+def build_shift(parameters: ApotDot | PotDot) -> Circuit:
+    """The dot product of shifted activations."""
+    from hdl.shift import ShiftDot
+
+    weight_format = parameters.weight_format
+    dot = ShiftDot(weight_format=weight_format, folded=parameters.folded, **size(parameters))
+    facts = {**described(weight_format), "folded": parameters.folded}
+    if parameters.folded:
+        largest = 2**parameters.activation_width - 1
+        excess = [largest * max(0, -level) for level in weight_format.levels]
+        facts["fold"] = fold([[excess, excess]])
+    return circuit(parameters, dot, **facts)
+
+
+def fold(excess: list[list[list[int]]], *, multiple: int = 1) -> dict[str, Any]:
+    """What a folded accumulator holds: `excess` by plane (one, unless serial), lane modulo 2, and code."""
     return {
-        "fold": {
-            "excess": "(2^activation_width - 1) * max(0, -level), summed over every product",
-            "excess_by_code": [largest * max(0, -level) for level in weight_format.levels],
-        }
+        "accumulator": "multiple * sum + excess[plane][lane % 2][code] of every lane of every enabled cycle",
+        "multiple": multiple,
+        "excess": excess,
     }
+
+
+def build_products(parameters: UniformDot | TableDot) -> Circuit:
+    """The dot product of one multiplying circuit for each lane."""
+    from hdl.dot import DotProduct
+    from hdl.products import TableProduct, product_for
+
+    weight_format = parameters.weight_format
+    product = TableProduct if isinstance(parameters, TableDot) else product_for
+    dot = DotProduct(weight_format=weight_format, product=product, **size(parameters))
+    return circuit(parameters, dot, **described(weight_format), folded=False)
 
 
 BLOCKS = (
@@ -102,28 +125,28 @@ BLOCKS = (
         name="apot_dot",
         summary="dot product for additive powers of two: shifts and adds",
         parameters=ApotDot,
-        build=build,
-        examples=("--k 2 --n 2", "--k 2 --n 1 --odd --lanes 32 --folded"),
+        build=build_shift,
+        examples=("--k 2 --n 2", "--k 2 --n 1 --odd --lanes 32 --rows 4 --folded"),
     ),
     Block(
         name="pot_dot",
         summary="dot product for powers of two: one shift a lane",
         parameters=PotDot,
-        build=build,
+        build=build_shift,
         examples=("--k 2", "--k 2 --activation-width 4 --folded"),
     ),
     Block(
         name="uniform_dot",
         summary="dot product for plain integers: multipliers, the baseline",
         parameters=UniformDot,
-        build=build,
-        examples=("--bits 4", "--bits 8 --lanes 8"),
+        build=build_products,
+        examples=("--bits 4", "--bits 8 --lanes 8 --rows 2"),
     ),
     Block(
         name="table_dot",
         summary="dot product for any levels: tables and multipliers",
         parameters=TableDot,
-        build=build,
+        build=build_products,
         examples=("--levels 0,1,2,4,0,-1,-2,-4 --lanes 8", "--format apot_k2n2"),
     ),
 )
