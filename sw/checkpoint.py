@@ -12,6 +12,7 @@ from hdl.console import RefusedError
 from hdl.files import replacing
 
 from .models import build, classes_of
+from .quantizers import Quantizer
 from .recipe import Recipe
 
 KIND = "nonuniform-hdl checkpoint"
@@ -108,10 +109,11 @@ def load(path: Path) -> Checkpoint:
 
 
 def initialize(model: nn.Module, source: Checkpoint, *, name: str) -> None:
-    """Copy weights, batch normalization and clipping values from a float or other-precision network.
+    """Copy weights, batch normalization and what quantizers learned from a float or other-precision network.
 
-    Clipping values that the source does not have (it was float) keep their initial value.  Steps belong
-    to a number of bits, so they are measured anew, from the first batch.
+    Clipping values and curves that the source does not have (it was float) keep their initial value, and so
+    do centroids of another number.  Steps belong to a number of bits, so they are measured anew, from the
+    first batch.
 
     Raises
     ------
@@ -119,10 +121,17 @@ def initialize(model: nn.Module, source: Checkpoint, *, name: str) -> None:
         If the source is another model or for other images.
     """
     state = model.state_dict()
+    learned = {
+        f"{prefix}.{key}"
+        for prefix, module in model.named_modules()
+        if isinstance(module, Quantizer)
+        for key in module.state_dict()
+    }
     for key, value in state.items():
-        if key.endswith(".step") or (key not in source.model and key.endswith(".alpha")):
+        fits = key in source.model and source.model[key].shape == value.shape
+        if key in learned and (not fits or key.endswith(".step")):
             continue
-        if key not in source.model or source.model[key].shape != value.shape:
+        if not fits:
             found = tuple(source.model[key].shape) if key in source.model else "nothing"
             raise RefusedError(
                 f"{name}: must hold the same model for the same images: "

@@ -46,9 +46,7 @@ def interchange(model: nn.Module) -> Interchange:
     if not isinstance(model, Network):
         raise RefusedError(f"model must be a chain of layers like small_cnn, not a {type(model).__name__}")
     if not model.precision.quantized:
-        raise RefusedError(
-            "model must be quantized, not float (train with --scheme apot, pot, uniform or lsq)"
-        )
+        raise RefusedError("model must be quantized, not float (train with another --scheme)")
     entries: list[Header] = []
     tensors: Tensors = {}
     flow, shape = Activations(IMAGE_FORMAT, IMAGE_SCALE), model.input_shape

@@ -25,7 +25,7 @@ class _Compand(torch.autograd.Function):
     ) -> Tensor:
         rounded = quantizer.rounding()
         bound = scale * quantizer.outer
-        ratio = quantizer.magnitude(values) / bound
+        ratio = (quantizer.magnitude(values) / bound).contiguous()
         index = torch.bucketize(ratio, rounded.edges)
         levels = rounded.levels[index]
         result = quantizer.signs(values) * levels * scale
@@ -127,7 +127,7 @@ class _Companded(Quantizer):
     def levels(self, values: Tensor) -> Tensor:
         """The outer level of every value (int64)."""
         prepared, rounded = self.prepared(values), self.rounding()
-        ratio = self.magnitude(prepared) / (self.scale(values) * self.outer)
+        ratio = (self.magnitude(prepared) / (self.scale(values) * self.outer)).contiguous()
         return (self.signs(prepared) * rounded.levels[torch.bucketize(ratio, rounded.edges)]).long()
 
     @torch.no_grad()
