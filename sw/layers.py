@@ -7,6 +7,12 @@ from torch import Tensor, nn
 from .precision import FLOAT, LayerPrecision
 from .quantizers import Quantizer
 
+# Kinds of layers with weights, which must not be passed over in silence.
+WEIGHTED = (
+    nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
+    nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
+
 
 class Quantized(nn.Module):
     """What both kinds of layers share.

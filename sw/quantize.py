@@ -7,7 +7,7 @@ from torch import nn
 
 from hdl.console import RefusedError
 
-from .layers import Quantized, QuantizedConv2d, QuantizedLinear
+from .layers import WEIGHTED, Quantized, QuantizedConv2d, QuantizedLinear
 from .precision import LayerPrecision, Precision
 from .quantizers import Quantizer
 from .quantizers.catalog import activation_quantizer, weight_quantizer
@@ -18,12 +18,6 @@ Model = TypeVar("Model", bound=nn.Module)
 
 # The quantized form of each kind of layer.
 FORMS: dict[type[nn.Module], type[Quantized]] = {nn.Conv2d: QuantizedConv2d, nn.Linear: QuantizedLinear}
-
-# Kinds of layers that must not be passed over in silence.
-WEIGHTED = (
-    nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
-    nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-)  # fmt: skip
 
 
 class Plan(NamedTuple):
@@ -110,6 +104,8 @@ def _plans(model: nn.Module, layers: dict[str, nn.Module], precision: Precision)
     outer, signed = precision.outer, precision.signed
     if outer is None or signed is None:
         found = calls(model)
+        if not found.order:
+            raise RefusedError("model must call its layers in its forward pass")
         outer = tuple(dict.fromkeys((found.order[0], found.order[-1]))) if outer is None else outer
         signed = tuple(found.signed) if signed is None else signed
     image = outer[0] if outer else None

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from hdl.console import RefusedError
 
-from .layers import Quantized
+from .layers import WEIGHTED
 from .quantizers import Quantizer
 
 # Nothing below 0 comes out of these, whatever goes in.
@@ -68,7 +68,7 @@ class Calls(NamedTuple):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (Quantized, Quantizer)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (*WEIGHTED, Quantizer)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def calls(model: nn.Module) -> Calls:
@@ -99,7 +99,7 @@ def calls(model: nn.Module) -> Calls:
                 f"(at {node.name} of the traced graph)"
             )
         below_zero = any(each not in nonnegative for each in node.all_input_nodes)
-        if node.op == "call_module" and isinstance(modules[node.target], (nn.Conv2d, nn.Linear)):
+        if node.op == "call_module" and isinstance(modules[node.target], WEIGHTED):
             order[node.target] = None
             if below_zero:
                 signed.add(node.target)
