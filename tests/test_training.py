@@ -1,38 +1,26 @@
 """Training: stages, repeatability, resuming, checkpoints, and what the command line says."""
 
 import csv
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 from hdl.console import RefusedError
 from sw import checkpoint as checkpoints
 from sw import models, training
-from sw.__main__ import main
 from sw.data import Dataset, digits
 from sw.precision import SCHEMES, Precision
 from sw.recipe import MODELS, Recipe
+from tests.few_digits import few_digits
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def few() -> Dataset:
-    """A few digits, to train in a blink."""
-    data = digits()
-    return Dataset(
-        train_images=data.train_images[:96],
-        train_labels=data.train_labels[:96],
-        test_images=data.test_images[:50],
-        test_labels=data.test_labels[:50],
-    )
+    return few_digits()
 
 
 RECIPE = Recipe(progressive=True, epochs=2, batch_size=32)
@@ -196,16 +184,6 @@ def test_each_epoch_has_its_own_order(few):
     assert len({tuple(order) for order in orders}) == 4
 
 
-def test_initial_weights_of_another_model_are_refused(straight):
-    model = models.build("small_cnn", input_shape=(1, 28, 28), classes=10, precision=Precision(scheme="apot"))
-    with pytest.raises(RefusedError) as caught:
-        checkpoints.initialize(model, straight[0], name="old.pt")
-    assert str(caught.value) == (
-        "old.pt: must hold the same model for the same images: "
-        "classifier.weight must have shape (10, 3136), not (10, 256)"
-    )
-
-
 def test_digits_are_learned_at_four_bits(tmp_path):
     done = training.train(Recipe(progressive=True, epochs=4), digits(), tmp_path / "net.pt")
     final = {row["stage"]: row["test_accuracy"] for row in done.history}
@@ -260,166 +238,3 @@ def test_recipe_refusals(options, error, message):
     with pytest.raises(error) as caught:
         Recipe(**options)
     assert str(caught.value) == message
-
-
-def rewritten(path: Path, out: Path, **changes: object) -> Path:
-    content = torch.load(path, weights_only=True) | changes
-    torch.save({key: value for key, value in content.items() if value is not None}, out)
-    return out
-
-
-def test_bad_checkpoints_are_refused(straight, tmp_path):
-    good, bad = straight[1], tmp_path / "bad.pt"
-    unreadable = "must be a checkpoint written by 'train' (unreadable or truncated)"
-    wrong_shape = torch.load(good, weights_only=True)["model"] | {"classifier.bias": torch.zeros(9)}
-    cases = {
-        unreadable: [
-            b"",
-            b"not a checkpoint",
-            good.read_bytes()[:-100],
-            good.read_bytes()[:100],
-            b"\x80\x04cos\nsystem\n.",
-        ],
-        "must be a checkpoint written by 'train', not another torch file": [{"kind": "theirs"}],
-        "checkpoint version must be 1, not 7: train again": [{"version": 7}],
-        "damaged checkpoint (KeyError: 'scheduler')": [{"scheduler": None}],
-        "damaged checkpoint (ValueError: scheme must be": [{"recipe": {"scheme": "x"}}],
-        "damaged checkpoint (RuntimeError: Error(s) in loading": [{"model": wrong_shape}],
-        "damaged checkpoint (IndexError": [{"stage": 40}],
-    }
-    for message, contents in cases.items():
-        for content in contents:
-            if isinstance(content, bytes):
-                bad.write_bytes(content)
-            else:
-                rewritten(good, bad, **content)
-            with pytest.raises(RefusedError) as caught:
-                checkpoints.load(bad)
-            assert str(caught.value).startswith(f"{bad}: {message}")
-    torch.save([1], bad)
-    with pytest.raises(RefusedError, match="not another torch file"):
-        checkpoints.load(bad)
-
-
-def test_checkpoints_run_no_code(tmp_path):
-    path = tmp_path / "evil.pt"
-    torch.save({"kind": checkpoints.KIND, "call": print}, path)
-    with pytest.raises(RefusedError, match="must be a checkpoint"):
-        checkpoints.load(path)
-
-
-def invoke(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="python -m sw")
-    return result.exit_code, result.output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--bits", "4"], "must be two integers W/A like 4/4, not '4'"),
-        (["--bits", "1/4"], "weight_bits must be an integer from 2 to 8, not 1"),
-        (["--scheme", "log"], "'log' is not one of 'float', 'uniform', 'pot', 'apot', 'lsq', "),
-        (["--lr", "-1"], "lr must be a positive number, not -1.0"),
-        (["--epochs", "0"], "0 is not in the range x>=1"),
-        (["--init", "a.pt", "--resume"], "--init must not be given with --resume"),
-    ],
-)
-def test_wrong_options_exit_with_2(tmp_path, arguments, message):
-    code, output = invoke("train", "-o", tmp_path / "n.pt", *arguments)
-    assert code == 2
-    assert message in output
-    assert output.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
-def test_bad_input_exits_with_1(tmp_path):
-    (tmp_path / "text.pt").write_text("hello")
-    out = tmp_path / "n.pt"
-    missing = tmp_path / "missing.pt"
-    for arguments, message in (
-        (["--init", missing], f"python -m sw: {missing}: no such file or directory"),
-        (
-            ["--init", tmp_path / "text.pt"],
-            f"python -m sw: {tmp_path / 'text.pt'}: must be a checkpoint written by 'train'",
-        ),
-        (["--resume"], f"python -m sw: {out}: no such file or directory"),
-        (
-            ["--dataset", "mnist", "--data-dir", tmp_path],
-            f"{tmp_path / 'train-images-idx3-ubyte'}: no such file",
-        ),
-        (
-            ["--batch-size", "9999"],
-            "python -m sw: --batch-size must be at most the 1442 training images, not 9999",
-        ),
-        (["--lr", "1e30", "--epochs", "1"], "at apot 4/4: --lr must be less than 1e+30"),
-    ):
-        code, output = invoke("train", "-o", out, *arguments)
-        assert code == 1
-        assert message in output
-        assert output.strip().count("\n") == 0
-        assert not out.exists()
-
-
-def test_resume_with_other_options_is_refused(straight, tmp_path):
-    path = tmp_path / "net.pt"
-    path.write_bytes(straight[1].read_bytes())
-    code, output = invoke(
-        "train", "-o", path, "--resume", "--epochs", "2", "--seed", "5", "--batch-size", "32"
-    )
-    assert code == 1
-    assert (
-        output
-        == f"python -m sw: {path}: --resume needs the options it was written with: progressive True, seed 0\n"
-    )
-
-
-def test_command_trains_and_resumes(tmp_path):
-    path = tmp_path / "sub" / "net.pt"
-    arguments = ("train", "-o", path, "--scheme", "uniform", "--bits", "3/3", "--epochs", "1")
-    code, output = invoke(*arguments)
-    assert code == 0
-    assert f"{path}: test accuracy " in output
-    assert checkpoints.load(path).recipe.scheme == "uniform"
-    before = path.read_bytes()
-    assert invoke(*arguments, "--resume")[0] == 0
-    assert path.read_bytes() == before
-
-
-def test_interrupt_keeps_the_last_checkpoint(tmp_path):
-    path = tmp_path / "net.pt"
-    command = [sys.executable, "-m", "sw", "train", "--scheme", "float", "--epochs", "500", "-o", str(path)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    *_, kept, last = filter(None, errors.splitlines())
-    epoch = checkpoints.load(path).epoch
-    assert kept == f"python -m sw train: {path} keeps epoch {epoch} of float; go on with --resume"
-    assert last == "python -m sw: interrupted"
-
-
-def test_help_loads_no_torch():
-    code = (
-        "import sys\nfrom sw.__main__ import main\n"
-        "try:\n    main(sys.argv[1:], prog_name='sw')\n"
-        "finally:\n    print({'torch', 'amaranth', 'sklearn'} & sys.modules.keys())"
-    )
-    for arguments in (["--help"], ["train", "--help"], ["export", "--help"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        assert "Examples:" in done.stdout
-        assert done.stdout.endswith("set()\n")
-
-
-@pytest.mark.parametrize("first", range(256))
-def test_a_text_file_of_any_kind_is_refused(tmp_path, first):
-    """Arbitrary bytes are a program to an unpickler, which may fail at any of its operations."""
-    path = tmp_path / "text.pt"
-    path.write_bytes(bytes([first]) + b"root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:q\n")
-    with pytest.raises(RefusedError, match=r"must be a checkpoint written by 'train'"):
-        checkpoints.load(path)
