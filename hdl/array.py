@@ -5,9 +5,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .activation import LoadableDecoder
-from .dot import DotProduct, delayed
+from .dot import DotProduct, DotRows
+from .formats import APoT
 from .layouts import weight_word
 from .parameters import AcceleratorParameters
+from .shift import ShiftDot
 
 
 class Array(wiring.Component):
@@ -38,18 +40,9 @@ class Array(wiring.Component):
         self._decoder = LoadableDecoder(
             lanes=p.lanes, code_width=p.code_width, activation_width=p.activation_width, tables=p.tables
         )
-        self._rows = [
-            DotProduct(
-                weight_format=p.format,
-                activation_width=p.activation_width,
-                lanes=p.lanes,
-                depth=p.depth,
-                folded=p.folded,
-            )
-            for _ in range(p.rows)
-        ]
-        self.latency = self._decoder.latency + self._rows[0].latency
-        self.accumulator_shape = self._rows[0].accumulator.shape()
+        self._rows = array_rows(p)
+        self.latency = self._decoder.latency + self._rows.latency
+        self.accumulator_shape = self._rows.accumulator_shape
         shared = ("codes", "table", "inside", "write_enable", "write_address", "write_data")
         members = self._decoder.signature.members
         super().__init__(
@@ -73,17 +66,35 @@ class Array(wiring.Component):
             decoder.write_address.eq(self.write_address),
             decoder.write_data.eq(self.write_data),
         ]
-        weights = Signal.like(self.weights)
-        m.d.sync += weights.eq(self.weights)
-        enable = delayed(m, self.enable, cycles=decoder.latency)
-        clear = delayed(m, self.clear, cycles=decoder.latency)
-        for index, row in enumerate(self._rows):
-            m.submodules[f"row{index}"] = row
-            m.d.comb += [
-                row.enable.eq(enable),
-                row.clear.eq(clear),
-                row.weights.eq(weights[index]),
-                row.activations.eq(decoder.levels),
-                self.accumulators[index].eq(row.accumulator),
-            ]
+        m.submodules.rows = rows = self._rows
+        for name in ("enable", "clear", "weights"):
+            decoded = Signal.like(getattr(self, name), name=f"{name}_of_levels")
+            m.d.sync += decoded.eq(getattr(self, name))
+            m.d.comb += getattr(rows, name).eq(decoded)
+        m.d.comb += [
+            rows.activations.eq(decoder.levels),
+            self.accumulators.eq(rows.accumulators),
+        ]
         return m
+
+
+def array_rows(parameters: AcceleratorParameters) -> DotRows:
+    """The rows of an accelerator: the circuit of its weight format, folded where there is such a one."""
+    p = parameters
+    weight_format = p.format
+    if isinstance(weight_format, APoT):
+        return ShiftDot(
+            weight_format=weight_format,
+            activation_width=p.activation_width,
+            lanes=p.lanes,
+            rows=p.rows,
+            depth=p.depth,
+            folded=p.folded,
+        )
+    return DotProduct(
+        weight_format=weight_format,
+        activation_width=p.activation_width,
+        lanes=p.lanes,
+        rows=p.rows,
+        depth=p.depth,
+    )

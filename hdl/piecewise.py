@@ -60,7 +60,9 @@ class _Diagram:
         return self._built[key]
 
     def _decision(self, width: int, first: int, flips: _Flips) -> Value:
-        half = 1 << (width - 1)
+        half, bit = 1 << (width - 1), self._value[width - 1]
+        if flips == (half,):
+            return ~bit if first else bit
         low = tuple(flip for flip in flips if flip < half)
         high = tuple(flip - half for flip in flips if flip >= half)
         zero = self._node(width - 1, first, low)
@@ -68,5 +70,5 @@ class _Diagram:
         if zero is one:
             return zero
         decided = Signal(name=f"{self._name}_{len(self._built)}")
-        self._m.d.comb += decided.eq(Mux(self._value[width - 1], one, zero))
+        self._m.d.comb += decided.eq(Mux(bit, one, zero))
         return decided
