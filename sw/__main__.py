@@ -6,8 +6,15 @@ import click
 
 from hdl.console import Tool
 
-# Each command is the object of its name in the module of its name.
-COMMANDS = ("train", "export", "pack", "levels", "tables")
+# Where each command is: module and object.
+COMMANDS = {
+    "train": "train:train",
+    "import": "published:import_checkpoint",
+    "export": "export:export",
+    "pack": "pack:pack",
+    "levels": "levels:levels",
+    "tables": "tables:tables",
+}
 
 
 class Commands(Tool):
@@ -19,7 +26,8 @@ class Commands(Tool):
     def get_command(self, _context: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"sw.{cmd_name}"), cmd_name)
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(f"sw.{module}"), name)
         assert isinstance(command, click.Command)
         return command
 
