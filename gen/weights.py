@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hdl.formats import APoT, Basis, Format, PoT, Table, Uniform, basis, named
+from hdl.formats import APoT, Basis, Format, PoT, SignMagnitude, Table, Uniform, basis, named, signed_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,23 @@ class UniformWeights:
     @property
     def weight_format(self) -> Uniform:
         return Uniform(bits=self.bits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignMagnitudeWeights:
+    """Plain integers in sign and magnitude.
+
+    Parameters
+    ----------
+    bits
+        Bits of a weight, its sign on top of its magnitude.
+    """
+
+    bits: int
+
+    @property
+    def weight_format(self) -> SignMagnitude:
+        return SignMagnitude(bits=self.bits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,3 +143,23 @@ def described(weight_format: Format) -> dict[str, Any]:
         "levels": list(weight_format.levels),
         "scale": {"max_level": weight_format.max_level, "real_value": "clip / max_level * level"},
     }
+
+
+def accumulated(
+    weight_format: Format, *, activation_width: int, depth: int, width: int, signed: bool = True
+) -> dict[str, Any]:
+    """An accumulator, and for comparison the bits that plain integers as wide as the codes would need.
+
+    Levels of equal bits differ in range, and an accumulator is as wide as its longest sum: that of powers of
+    two soon is the widest part of a processing element.
+
+    Parameters
+    ----------
+    activation_width, depth
+        Bits of an unsigned activation, and the most products that are ever summed.
+    width, signed
+        Of the accumulator.
+    """
+    uniform = Uniform(bits=max(2, weight_format.code_width))
+    extremes = uniform.sum_range(depth=depth, activation_max=2**activation_width - 1)
+    return {"width": width, "signed": signed, "uniform_of_equal_bits": signed_width(*extremes)}

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .formats import APoT, Format, Uniform, check_int, signed_width
+from .formats import APoT, Format, SignMagnitude, Uniform, check_int, signed_width
 
 MAX_ACTIVATION_WIDTH = 16
 
@@ -150,6 +150,31 @@ class MultiplyProduct(Product):
         return m
 
 
+class MagnitudeProduct(Product):
+    """A multiplier of magnitudes, and a sign that complements: for integers in sign and magnitude."""
+
+    has_carry = True
+
+    def __init__(self, *, weight_format: SignMagnitude, activation_width: int) -> None:
+        if not isinstance(weight_format, SignMagnitude):
+            raise TypeError(f"weight_format must be a SignMagnitude format, not {weight_format!r}")
+        super().__init__(weight_format=weight_format, activation_width=activation_width)
+
+    def _product_shape(self) -> Shape:
+        return signed(self._range[1].bit_length() + 1)
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        sign = self.weight[-1]
+        magnitude = Signal(len(self.product) - 1)
+        m.d.comb += [
+            magnitude.eq(self.weight[:-1] * self.activation),
+            self.product.eq(Cat(magnitude ^ sign.replicate(len(magnitude)), sign).as_signed()),
+            self.carry.eq(sign),
+        ]
+        return m
+
+
 class TableProduct(Product):
     """A level table and a multiplier: serves any format, and proves the specialised circuits."""
 
@@ -177,4 +202,6 @@ def product_for(*, weight_format: Format, activation_width: int) -> Product:
         return ShiftProduct(weight_format=weight_format, activation_width=activation_width)
     if isinstance(weight_format, Uniform):
         return MultiplyProduct(weight_format=weight_format, activation_width=activation_width)
+    if isinstance(weight_format, SignMagnitude):
+        return MagnitudeProduct(weight_format=weight_format, activation_width=activation_width)
     return TableProduct(weight_format=weight_format, activation_width=activation_width)

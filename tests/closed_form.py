@@ -29,6 +29,12 @@ def uniform_levels(*, bits: int) -> list[int]:
     return [code - (code >> (bits - 1)) * 2**bits for code in range(2**bits)]
 
 
+def sign_magnitude_levels(*, bits: int) -> list[int]:
+    """A sign above the binary digits of a magnitude."""
+    half = 2 ** (bits - 1)
+    return [(code % half) * (-1) ** (code // half) for code in range(2**bits)]
+
+
 def basis_levels(coordinates: tuple[int, ...]) -> list[int]:
     """DMBQ, eq. (1): Σ s_i A_i, where s_i is 1 if bit i of the code is set and -1 if not."""
     return [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gen.verilog import Design, generate
-from tests.closed_form import apot_levels, uniform_levels
+from tests.closed_form import apot_levels, sign_magnitude_levels, uniform_levels
 from verif.simulators import BUILD, Bench, SimulationError, run
 
 BANK = Path(__file__).parents[1] / "verif" / "bank.v"
@@ -25,6 +25,8 @@ def levels_of(block: str, values: dict[str, Any]) -> list[int]:
         return apot_levels(n=1, **chosen)
     if scheme == "uniform":
         return uniform_levels(**chosen)
+    if scheme == "signmag":
+        return sign_magnitude_levels(**chosen)
     return list(values["levels"])
 
 
@@ -82,6 +84,7 @@ OTHERS = [
     element("pot_pe", k=3, activation_width=4),
     element("uniform_pe", bits=4),
     element("uniform_pe", bits=8),
+    element("signmag_pe", bits=4),
     element("table_pe", levels=SHUFFLED),
 ]
 EVERYWHERE = [
@@ -90,7 +93,11 @@ EVERYWHERE = [
     element("apot_pe", k=2, n=1, odd=True, activation_width=4),
     *OTHERS,
 ]
-REST = [entry for entry in [*APOT, *ODD] if entry not in EVERYWHERE]
+REST = [
+    *(entry for entry in [*APOT, *ODD] if entry not in EVERYWHERE),
+    element("signmag_pe", bits=2),
+    element("signmag_pe", bits=8, activation_width=4),
+]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -71,7 +72,32 @@ def test_description(folder: Path) -> None:
         ],
         "levels": [0, 4, 2, 1, 0, -4, -2, -1],
         "scale": {"max_level": 4, "real_value": "clip / max_level * level"},
+        "accumulator": {"width": 11, "signed": True, "uniform_of_equal_bits": 11},
     }
+
+
+@pytest.mark.parametrize(
+    ("block", "values", "widths"),
+    [
+        ("pot_pe", {"k": 2, "activation_width": 3}, (18, 18)),
+        ("pot_pe", {"k": 3, "activation_width": 4}, (24, 21)),
+        ("pot_pe", {"k": 4, "activation_width": 5}, (33, 23)),
+        ("pot_pe", {"k": 3, "activation_width": 4, "accumulator_width": 32}, (32, 21)),
+        ("apot_pe", {"k": 2, "n": 2, "activation_width": 5}, (24, 23)),
+        ("uniform_pe", {"bits": 4, "activation_width": 4}, (21, 21)),
+        ("signmag_pe", {"bits": 4, "activation_width": 4}, (20, 21)),
+        ("table_pe", {"levels": (0, 1), "activation_width": 1}, (14, 15)),
+    ],
+)
+def test_an_accumulator_is_stated_beside_that_of_plain_integers(
+    block: str, values: dict[str, Any], widths: tuple[int, int]
+) -> None:
+    """4608 products with activations of as many bits as a weight."""
+    description = generate(block, **values, depth=4608).description
+    expected = {"width": widths[0], "signed": True, "uniform_of_equal_bits": widths[1]}
+    assert description["accumulator"] == expected
+    ports = {port["name"]: port["width"] for port in description["ports"]}
+    assert ports["accumulator"] == widths[0]
 
 
 def test_description_of_a_folded_dot_product() -> None:

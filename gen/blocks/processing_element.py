@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 
 from ..block import Block, Circuit
-from ..weights import ApotWeights, PotWeights, TableWeights, UniformWeights, described
+from ..weights import (
+    ApotWeights,
+    PotWeights,
+    SignMagnitudeWeights,
+    TableWeights,
+    UniformWeights,
+    accumulated,
+    described,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +49,16 @@ class UniformElement(Size, UniformWeights):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignMagnitudeElement(Size, SignMagnitudeWeights):
+    """Parameters of signmag_pe."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableElement(Size, TableWeights):
     """Parameters of table_pe."""
 
 
-Parameters = ApotElement | PotElement | UniformElement | TableElement
+Parameters = ApotElement | PotElement | UniformElement | SignMagnitudeElement | TableElement
 
 
 def build(parameters: Parameters) -> Circuit:
@@ -59,9 +72,19 @@ def build(parameters: Parameters) -> Circuit:
         depth=parameters.depth,
         accumulator_width=parameters.accumulator_width,
     )
+    accumulator = accumulated(
+        parameters.weight_format,
+        activation_width=parameters.activation_width,
+        depth=parameters.depth,
+        width=len(element.accumulator),
+    )
     return Circuit(
         component=element,
-        facts={"latency": element.latency, **described(parameters.weight_format)},
+        facts={
+            "latency": element.latency,
+            **described(parameters.weight_format),
+            "accumulator": accumulator,
+        },
         flat=True,
     )
 
@@ -76,7 +99,7 @@ BLOCKS = (
     ),
     Block(
         name="pot_pe",
-        summary="processing element for powers of two: one shift",
+        summary="processing element for powers of two: one shift, and a wide accumulator",
         parameters=PotElement,
         build=build,
         examples=("--k 3", "--k 2 --depth 1024 -o -"),
@@ -87,6 +110,13 @@ BLOCKS = (
         parameters=UniformElement,
         build=build,
         examples=("--bits 4", "--bits 8 --accumulator-width 32"),
+    ),
+    Block(
+        name="signmag_pe",
+        summary="processing element for integers in sign and magnitude: a multiplier without signs",
+        parameters=SignMagnitudeElement,
+        build=build,
+        examples=("--bits 4", "--bits 5 --activation-width 4"),
     ),
     Block(
         name="table_pe",

@@ -10,7 +10,7 @@ from .catalog import SCHEMES, named
 from .checks import check_bool, check_int
 from .companded import Companded, level_table, product_table
 from .table import Table
-from .uniform import Uniform
+from .uniform import SignMagnitude, Uniform
 
 __all__ = [
     "SCHEMES",
@@ -20,6 +20,7 @@ __all__ = [
     "Field",
     "Format",
     "PoT",
+    "SignMagnitude",
     "Table",
     "Term",
     "Uniform",

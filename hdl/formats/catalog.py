@@ -7,10 +7,11 @@ from .apot import APoT, PoT
 from .base import Format
 from .basis import COORDINATES, Basis, basis
 from .companded import OUTER_BITS, Companded
-from .uniform import Uniform
+from .uniform import SignMagnitude, Uniform
 
-SCHEMES: tuple[type[Uniform] | type[APoT] | type[Basis] | type[Companded], ...] = (
+SCHEMES: tuple[type[Uniform] | type[SignMagnitude] | type[APoT] | type[Basis] | type[Companded], ...] = (
     Uniform,
+    SignMagnitude,
     PoT,
     APoT,
     Basis,
