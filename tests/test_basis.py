@@ -1,20 +1,16 @@
-"""Multi-bit binary bases: the format against literal tables, and its circuits against the closed form."""
+"""Multi-bit binary bases: the format against literal tables, and its blocks."""
 
-import random
 from itertools import pairwise, product
 from typing import Any
 
 import pytest
-from amaranth.sim import Simulator
 from click.testing import CliRunner
 
 from gen.__main__ import main
 from gen.blocks import catalog
 from gen.verilog import generate
-from hdl.basis import BasisDot
-from hdl.formats import APoT, Basis, basis, named, signed_width
+from hdl.formats import Basis, basis, named
 from hdl.parameters import AcceleratorParameters
-from hdl.popcount import PopcountDot
 from hdl.sums import signed_digits
 from tests.closed_form import basis_levels
 
@@ -157,203 +153,6 @@ def test_signed_digits_written_out() -> None:
     assert [tuple(digit) for digit in signed_digits(41)] == [(0, 1), (3, 1), (5, 1)]
 
 
-def sums(dot: Any, cycles: list[dict[str, Any]]) -> list[list[int]]:
-    """All accumulators after every cycle."""
-    found: list[list[int]] = []
-
-    async def bench(ctx: Any) -> None:
-        for cycle in cycles:
-            for port, value in cycle.items():
-                ctx.set(getattr(dot, port), value)
-            await ctx.tick()
-            found.append([ctx.get(dot.accumulators[row]) for row in range(len(dot.accumulators))])
-
-    simulator = Simulator(dot)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return found
-
-
-def unit(**changed: Any) -> BasisDot:
-    values = {"weight_format": Basis(coordinates=(5, 8)), "activation_width": 4, "lanes": 2, "depth": 4}
-    return BasisDot(**(values | changed))
-
-
-def test_two_lanes_by_hand() -> None:
-    """Codes 0 … 3 are -13, -3, 3, 13."""
-    dot = unit(depth=6)
-    steps = [
-        # enable, clear, weights, activations, sum
-        (1, 1, (3, 0), (15, 15), 0),
-        (1, 0, (3, 1), (2, 1), 23),
-        (0, 0, (3, 3), (9, 9), 23),
-        (1, 0, (0, 2), (15, 0), -172),
-        (1, 1, (2, 2), (1, 7), 24),
-        (0, 1, (3, 3), (9, 9), 0),
-    ]
-    cycles = [
-        {"enable": enable, "clear": clear, "weights": [weights], "activations": activations}
-        for enable, clear, weights, activations, _ in steps
-    ]
-    idle = {"enable": 0, "clear": 0}
-    found = sums(dot, cycles + [idle] * (dot.latency - 1))
-    assert found[dot.latency - 1 :] == [[step[-1]] for step in steps]
-
-
-def test_folded_lanes_by_hand() -> None:
-    """Each minus adds A · 16 in lane 0 and A · 15 in lane 1, even at activation 0."""
-    dot = unit(folded=True)
-    cycle = {"enable": 1, "clear": 1, "weights": [(2, 0)], "activations": (0, 0)}
-    found = sums(dot, [cycle] + [{"enable": 0, "clear": 0}] * (dot.latency - 1))
-    assert found[-1] == [5 * 16 + (5 + 8) * 15]
-
-
-@pytest.mark.parametrize(
-    "coordinates", [(1,), (7,), (133,), (2, 4), (1, 4096), (5, 8), (18, 31, 41), (41, 77, 98, 156)]
-)
-@pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize("serial", [False, True])
-def test_every_product(coordinates: tuple[int, ...], folded: bool, serial: bool) -> None:
-    """One lane, a row for each code: every plane's sum is at every end of its range at once."""
-    levels = basis_levels(coordinates)
-    codes = range(len(levels))
-    chosen = {"weight_format": Basis(coordinates=coordinates), "folded": folded, "serial": serial}
-    dot = unit(activation_width=2, lanes=1, depth=1, rows=len(levels), **chosen)
-    cycles = []
-    for activation in range(4):
-        for plane in range(len(coordinates)) if serial else [0]:
-            weights = [[code >> plane & 1 if serial else code] for code in codes]
-            cycle = {"enable": 1, "clear": plane == 0, "weights": weights, "activations": [activation]}
-            cycles.append(cycle | ({"plane": plane} if serial and len(coordinates) > 1 else {}))
-    found = sums(dot, cycles + [{"enable": 0, "clear": 0}] * (dot.latency - 1))[dot.latency - 1 :]
-    every = len(coordinates) if serial else 1
-    top = sum(coordinates)
-    assert found[every - 1 :: every] == [
-        [level * activation + (4 * (top - level) // 2 if folded else 0) for level in levels]
-        for activation in range(4)
-    ]
-
-
-def test_planes_in_any_order() -> None:
-    """Serial: planes of one vector, planes of many vectors, and one that is not there."""
-    coordinates, lanes = (18, 31, 41), 4
-    dot = unit(weight_format=Basis(coordinates=coordinates), lanes=lanes, depth=12, rows=2, serial=True)
-    draw = random.Random(1)
-    levels = basis_levels(coordinates)
-    codes = [[[draw.randrange(8) for _ in range(lanes)] for _ in range(2)] for _ in range(3)]
-    vectors = [[draw.randrange(16) for _ in range(lanes)] for _ in range(3)]
-    order = [(vector, plane) for vector in range(3) for plane in (0, 1, 2, 3)]
-    draw.shuffle(order)
-    cycles = [
-        {
-            "enable": 1,
-            "clear": number == 0,
-            "plane": plane,
-            "weights": [[code >> plane & 1 for code in row] for row in codes[vector]],
-            "activations": vectors[vector],
-        }
-        for number, (vector, plane) in enumerate(order)
-    ]
-    found = sums(dot, cycles + [{"enable": 0, "clear": 0}] * (dot.latency - 1))
-    assert found[-1] == [
-        sum(levels[codes[v][row][lane]] * vectors[v][lane] for v in range(3) for lane in range(lanes))
-        for row in range(2)
-    ]
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 4])
-@pytest.mark.parametrize("planes", [1, 2, 3, 4])
-def test_counting_ones_equals_selecting_sums(planes: int, width: int) -> None:
-    """Two circuits with nothing in common but adders, for all M, N up to 4, and the closed form."""
-    lanes, rows, vectors = 5, 2, 6
-    chosen = basis(family="gauss", planes=planes)
-    size = {"weight_format": chosen, "activation_width": width, "lanes": lanes, "rows": rows}
-    units = [BasisDot(depth=lanes * vectors, **size), PopcountDot(depth=lanes * vectors, **size)]
-    draw = random.Random(10 * planes + width)
-    levels = basis_levels(chosen.coordinates)
-    cycles, expected, totals = [], [], [0] * rows
-    for number in range(60):
-        codes = [[draw.randrange(len(levels)) for _ in range(lanes)] for _ in range(rows)]
-        activations = [draw.choice((0, 2**width - 1, draw.randrange(2**width))) for _ in range(lanes)]
-        enable, clear = draw.random() < 0.8, number % vectors == 0
-        for row in range(rows):
-            term = sum(levels[c] * a for c, a in zip(codes[row], activations, strict=True))
-            totals[row] = (0 if clear else totals[row]) + (term if enable else 0)
-        expected.append(list(totals))
-        cycles.append({"enable": enable, "clear": clear, "weights": codes, "activations": activations})
-    for dot in units:
-        found = sums(dot, cycles + [{"enable": 0, "clear": 0}] * (dot.latency - 1))
-        assert found[dot.latency - 1 :] == expected
-    assert units[0].accumulator_shape == units[1].accumulator_shape
-
-
-@pytest.mark.parametrize("depth", [1, 7, 4608])
-@pytest.mark.parametrize("planes", [1, 2, 3, 4])
-def test_accumulator_is_wide_enough_and_no_wider(planes: int, depth: int) -> None:
-    chosen = basis(family="laplace", planes=planes)
-    most = depth * max(chosen.levels) * 15
-    dot = unit(weight_format=chosen, lanes=4, depth=depth)
-    assert dot.accumulator_shape.width == signed_width(-most, most)
-    vectors = -(-depth // 4)
-    excess = vectors * 2 * (16 + 15) * max(chosen.levels)
-    folded = unit(weight_format=chosen, lanes=4, depth=depth, folded=True)
-    assert (folded.accumulator_shape.width, folded.accumulator_shape.signed) == (excess.bit_length(), False)
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (
-            lambda: unit(weight_format=APoT(k=2, n=1)),
-            TypeError,
-            "weight_format must be a Basis format, not APoT(signed=True, k=2, n=1, odd=False)",
-        ),
-        (
-            lambda: PopcountDot(weight_format="gauss_m2", activation_width=4, lanes=2, depth=4),
-            TypeError,
-            "weight_format must be a Basis format, not 'gauss_m2'",
-        ),
-        (
-            lambda: PopcountDot(weight_format=Basis(coordinates=(1,)), activation_width=0, lanes=2, depth=4),
-            ValueError,
-            "activation_width must be an integer from 1 to 16, not 0",
-        ),
-        (
-            lambda: PopcountDot(
-                weight_format=Basis(coordinates=(1,)),
-                activation_width=4,
-                lanes=2,
-                depth=4,
-                accumulator_width=6,
-            ),
-            ValueError,
-            "accumulator_width must be at least 7 for sums of 4 products, not 6",
-        ),
-        (lambda: unit(lanes=0), ValueError, "lanes must be an integer from 1 to 256, not 0"),
-        (lambda: unit(rows=0), ValueError, "rows must be an integer from 1 to 256, not 0"),
-        (lambda: unit(rows=2.0), TypeError, "rows must be an integer from 1 to 256, not 2.0"),
-        (lambda: unit(depth=0), ValueError, "depth must be an integer from 1 to 16777216, not 0"),
-        (
-            lambda: unit(activation_width=17),
-            ValueError,
-            "activation_width must be an integer from 1 to 16, not 17",
-        ),
-        (lambda: unit(serial=1), TypeError, "serial must be True or False, not 1"),
-        (lambda: unit(folded=None), TypeError, "folded must be True or False, not None"),
-        (
-            lambda: unit(accumulator_width=10),
-            ValueError,
-            "accumulator_width must be at least 11 for sums of 4 products, not 10",
-        ),
-    ],
-)
-def test_circuits_refuse(make: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error) as caught:
-        make()
-    assert (type(caught.value), str(caught.value)) == (error, message)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -397,5 +196,5 @@ def test_description() -> None:
     }
     assert description["accumulator"] == {"width": 11, "signed": False}
     assert (description["format"], description["levels"]) == ("basis_5_8", [-13, -3, 3, 13])
-    assert description["fold"]["excess_by_plane_of_even_lane"] == [80, 128]
-    assert description["fold"]["excess_by_plane_of_odd_lane"] == [75, 120]
+    assert description["fold"]["multiple"] == 1
+    assert description["fold"]["excess"] == [[[80 + 128, 128, 80, 0], [75 + 120, 120, 75, 0]]]

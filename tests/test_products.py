@@ -1,17 +1,16 @@
-"""Product circuits, processing element and dot product against the closed forms, in Amaranth's simulator."""
+"""Product circuits and processing element against the closed forms, in Amaranth's simulator."""
 
-import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
 
-from hdl.dot import DotProduct
 from hdl.formats import APoT, Format, PoT, Table, Uniform
 from hdl.pe import ProcessingElement
 from hdl.products import MultiplyProduct, Product, ShiftProduct, TableProduct, product_for
 from tests.closed_form import apot_levels, uniform_levels
+from tests.simulated import outputs
 
 WIDTH = 4
 TABLE = Table(table=(3, -1, 0, 100, -128, 7, 7, -65))
@@ -61,52 +60,16 @@ def test_every_product(circuit: Any, weight_format: Format, levels: list[int]) -
 
 
 @pytest.mark.parametrize(
-    ("weight_format", "levels"),
-    [(weights, levels) for circuit, weights, levels in EXACT if circuit is ShiftProduct],
-    ids=label,
-)
-def test_every_folded_product(weight_format: APoT, levels: list[int]) -> None:
-    """level · activation + (2^width - 1) · max(0, -level)."""
-    table = product_table(ShiftProduct(weight_format=weight_format, activation_width=WIDTH, folded=True))
-    assert [[value for value, _ in row] for row in table] == [
-        [level * activation + 15 * max(0, -level) for activation in range(2**WIDTH)] for level in levels
-    ]
-
-
-@pytest.mark.parametrize(
-    ("weight_format", "folded", "circuit", "is_folded"),
+    ("weight_format", "circuit"),
     [
-        (APoT(k=2, n=2), False, ShiftProduct, False),
-        (APoT(k=2, n=2), True, ShiftProduct, True),
-        (PoT(k=2), True, ShiftProduct, True),
-        (Uniform(bits=4), False, MultiplyProduct, False),
-        (Uniform(bits=4), True, MultiplyProduct, False),
-        (TABLE, True, TableProduct, False),
+        (APoT(k=2, n=2), ShiftProduct),
+        (PoT(k=2), ShiftProduct),
+        (Uniform(bits=4), MultiplyProduct),
+        (TABLE, TableProduct),
     ],
 )
-def test_the_circuit_of_a_format(
-    weight_format: Format, folded: bool, circuit: type[Product], is_folded: bool
-) -> None:
-    product = product_for(weight_format=weight_format, activation_width=4, folded=folded)
-    assert (type(product), product.folded) == (circuit, is_folded)
-
-
-def summed(unit: Any, cycles: list[dict[str, Any]]) -> list[int]:
-    """The accumulator after every cycle."""
-    sums: list[int] = []
-
-    async def bench(ctx: Any) -> None:
-        for cycle in cycles:
-            for port, value in cycle.items():
-                ctx.set(getattr(unit, port), value)
-            await ctx.tick()
-            sums.append(ctx.get(unit.accumulator))
-
-    simulator = Simulator(unit)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return sums
+def test_the_circuit_of_a_format(weight_format: Format, circuit: type[Product]) -> None:
+    assert type(product_for(weight_format=weight_format, activation_width=4)) is circuit
 
 
 def test_processing_element_by_hand() -> None:
@@ -129,33 +92,8 @@ def test_processing_element_by_hand() -> None:
         {"enable": enable, "clear": clear, "weight": weight, "activation": activation}
         for enable, clear, weight, activation, _ in steps
     ]
-    assert summed(element, cycles) == [step[-1] for step in steps]
+    assert outputs(element, cycles, "accumulator") == [[step[-1]] for step in steps]
     assert element.latency == 1
-
-
-@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 5, 7, 16])
-@pytest.mark.parametrize("folded", [False, True])
-def test_dot_product(lanes: int, folded: bool) -> None:
-    levels = apot_levels(k=2, n=1, odd=True)
-    weight_format = APoT(k=2, n=1, odd=True)
-    dot = DotProduct(
-        weight_format=weight_format, activation_width=4, lanes=lanes, depth=8 * lanes, folded=folded
-    )
-    draw = random.Random(lanes)
-    cycles, expected, total = [], [], 0
-    for number in range(40):
-        weights = [draw.randrange(len(levels)) for _ in range(lanes)]
-        activations = [draw.randrange(16) for _ in range(lanes)]
-        enable, clear = draw.random() < 0.7, number % 8 == 0
-        exact = sum(levels[w] * a for w, a in zip(weights, activations, strict=True))
-        excess = sum(15 * max(0, -levels[w]) for w in weights) if folded else 0
-        total = (0 if clear else total) + (exact + excess if enable else 0)
-        expected.append(total)
-        cycles.append({"enable": enable, "clear": clear, "weights": weights, "activations": activations})
-    idle = {"enable": False, "clear": False}
-    found = summed(dot, cycles + [idle] * (dot.latency - 1))
-    assert found[dot.latency - 1 :] == expected
-    assert dot.latency == 2 + (lanes - 1).bit_length()
 
 
 @pytest.mark.parametrize(
@@ -183,11 +121,6 @@ def test_accumulator_of_a_chosen_width() -> None:
     assert len(ProcessingElement(product=product, depth=1, accumulator_width=7).accumulator) == 7
     product = product_for(weight_format=APoT(k=2, n=1), activation_width=4)
     assert len(ProcessingElement(product=product, depth=1, accumulator_width=30).accumulator) == 30
-
-
-def dot(**changed: Any) -> DotProduct:
-    values = {"weight_format": APoT(k=2, n=1), "activation_width": 4, "lanes": 2, "depth": 4}
-    return DotProduct(**(values | changed))
 
 
 def element(**changed: Any) -> ProcessingElement:
@@ -228,17 +161,7 @@ def element(**changed: Any) -> ProcessingElement:
             TypeError,
             "activation_width must be an integer from 1 to 16, not '4'",
         ),
-        (
-            lambda: ShiftProduct(weight_format=PoT(k=2), activation_width=4, folded=1),
-            TypeError,
-            "folded must be True or False, not 1",
-        ),
         (lambda: element(product=3), TypeError, "product must be a Product, not 3"),
-        (
-            lambda: element(product=ShiftProduct(weight_format=PoT(k=2), activation_width=4, folded=True)),
-            ValueError,
-            "product must be exact, not folded",
-        ),
         (lambda: element(depth=0), ValueError, "depth must be an integer from 1 to 16777216, not 0"),
         (lambda: element(depth=1.0), TypeError, "depth must be an integer from 1 to 16777216, not 1.0"),
         (
@@ -255,20 +178,6 @@ def element(**changed: Any) -> ProcessingElement:
             lambda: element(accumulator_width=129),
             ValueError,
             "accumulator_width must be an integer from 1 to 128, not 129",
-        ),
-        (lambda: dot(lanes=0), ValueError, "lanes must be an integer from 1 to 256, not 0"),
-        (lambda: dot(lanes=257), ValueError, "lanes must be an integer from 1 to 256, not 257"),
-        (lambda: dot(lanes="2"), TypeError, "lanes must be an integer from 1 to 256, not '2'"),
-        (lambda: dot(folded=None), TypeError, "folded must be True or False, not None"),
-        (
-            lambda: dot(folded=True, accumulator_width=7),
-            ValueError,
-            "accumulator_width must be at least 8 for sums of 4 products, not 7",
-        ),
-        (
-            lambda: dot(weight_format=Uniform(bits=4, signed=False)),
-            ValueError,
-            "weight_format must be signed, not 'uniform_b4u'",
         ),
     ],
 )
