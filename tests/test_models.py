@@ -1,6 +1,8 @@
 """The networks by name: shapes, totals, and the same layers as the accounting's own list."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -201,6 +203,22 @@ def test_classes_are_read_from_a_state():
         with torch.device("meta"):
             model = build(name, input_shape=(1, 16, 16), classes=7, precision=Precision(scheme="float"))
         assert classes_of(model.state_dict()) == 7
+
+
+def test_page_of_the_models():
+    """Every network stands in the table with its parameters, for the images and classes beside it."""
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| (\d+) × (\d+) × (\d+), (\d+) \|", page, re.MULTILINE)
+    assert [name for name, *_ in rows] == list(MODELS)
+    for name, total, *shape, classes in rows:
+        with torch.device("meta"):
+            model = build(
+                name,
+                input_shape=tuple(map(int, shape)),
+                classes=int(classes),
+                precision=Precision(scheme="float"),
+            )
+        assert f"{sum(each.numel() for each in model.parameters()):,}" == total, name
 
 
 def test_unknown_model():

@@ -1,6 +1,8 @@
 """Any model, quantized in place: what is swapped, what stays, what is followed, what is refused."""
 
+import re
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -449,6 +451,18 @@ def test_inputs_with_a_sign_in_the_networks(name):
         outer = key in (signed[0], list(weighted_layers(model))[-1])
         expected = LayerPrecision(scheme="apot", weight_bits=3, activation_bits=2)
         assert outer or layer.precision == expected
+
+
+def test_programs_of_the_page():
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    names: dict[str, object] = {}
+    for program in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(program, names)
+    assert formats(names["model"]) == {
+        "0": ("uniform_b8", None),
+        "2": ("apot_k1n1", "apot_k2n1u"),
+        "5": ("uniform_b8", "uniform_b8u"),
+    }
 
 
 def test_tied_layers_are_one_layer():
