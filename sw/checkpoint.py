@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hdl.console import RefusedError
 from hdl.files import replacing
 
+from .allocation import mixed
 from .models import build, classes_of
 from .quantizers import Quantizer
 from .recipe import Recipe
@@ -55,14 +56,17 @@ class Checkpoint:
 
     def network(self) -> nn.Module:
         """The model as trained so far, in evaluation mode."""
-        model = build(
-            self.recipe.model,
-            input_shape=self.input_shape,
-            classes=classes_of(self.model),
-            precision=self.recipe.stages[self.stage],
+        model = fresh_model(
+            self.recipe, stage=self.stage, input_shape=self.input_shape, classes=classes_of(self.model)
         )
         model.load_state_dict(self.model)
         return model.eval()
+
+
+def fresh_model(recipe: Recipe, *, stage: int, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The model of one stage of a recipe, with weights from torch's global generator."""
+    model = build(recipe.model, input_shape=input_shape, classes=classes, precision=recipe.stages[stage])
+    return mixed(model) if recipe.allocates(stage) else model
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:

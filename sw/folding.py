@@ -12,7 +12,7 @@ from hdl.formats import Format
 
 from .interchange import KIND, VERSION, Header, Interchange, Tensors
 from .models import IMAGE_FORMAT, IMAGE_SCALE, Network, QuantizedConv2d, QuantizedLinear
-from .quantizers import Quantizer
+from .quantizers import MixedActivation, MixedQuantizer, Quantizer
 from .requantize import Requantization, fraction_of, requantization
 
 
@@ -56,7 +56,8 @@ def interchange(model: nn.Module) -> Interchange:
         tensors |= _weight_tensors(name, block.convolution, block.convolution.weight)
         fraction = fraction_of(after.format)
         unit = flow.scale * tensors[f"{name}.scale"].astype(np.float64)
-        numbers = _folded(block.norm, unit=unit, target=after.scale / 2**fraction, name=name)
+        alive = _alive(block.activation, name=name)
+        numbers = _folded(block.norm, unit=unit, target=after.scale / 2**fraction, alive=alive, name=name)
         tensors |= {f"{name}.{part}": values for part, values in numbers._asdict().items()}
         if after.edges is not None:
             tensors[f"{name}.boundaries"] = np.rint(after.edges * 2**fraction).astype(np.int64)
@@ -96,7 +97,8 @@ def _weight_tensors(name: str, layer: QuantizedConv2d | QuantizedLinear, shaped:
     quantizer = layer.quantizer
     assert quantizer is not None
     weight = quantizer(layer.weight).reshape(shaped.shape)
-    return {
+    bits = {f"{name}.bits": quantizer.bits.numpy()} if isinstance(quantizer, MixedQuantizer) else {}
+    return bits | {
         f"{name}.weight": np.ascontiguousarray(weight.float().numpy()),
         f"{name}.scale": _scales(quantizer.scale(layer.weight)),
     }
@@ -107,13 +109,39 @@ def _scales(scale: float | Tensor) -> NDArray[np.float32]:
     return np.array(values, dtype=np.float32)
 
 
-def _folded(norm: nn.BatchNorm2d, *, unit: NDArray[np.float64], target: float, name: str) -> Requantization:
+def _alive(quantizer: nn.Module, *, name: str) -> NDArray[np.float64]:
+    """For each channel of activations, or for all, 1 if it has bits and 0 if it is pruned.
+
+    Raises
+    ------
+    RefusedError
+        If channels have different bits: a layer's outputs are all encoded alike.
+    """
+    if not isinstance(quantizer, MixedActivation):
+        return np.ones(1)
+    widths = [bits for bits in quantizer.bits.unique().tolist() if bits]
+    if len(widths) > 1:
+        raise RefusedError(
+            f"{name}: activations must have the same bits in all channels, or none, to be exported, not "
+            f"{', '.join(map(str, widths))} (train with the activations' --bits as their --average-bits)"
+        )
+    return (quantizer.bits > 0).double().numpy()
+
+
+def _folded(
+    norm: nn.BatchNorm2d,
+    *,
+    unit: NDArray[np.float64],
+    target: float,
+    alive: NDArray[np.float64],
+    name: str,
+) -> Requantization:
     """Batch normalization of accumulators that count `unit`, as integers that count `target`."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gain = _float64(norm.weight) / np.sqrt(_float64(norm.running_var) + norm.eps)
     offset = _float64(norm.bias) - _float64(norm.running_mean) * gain
-    return requantization(gain * unit / target, offset / target, name=name)
+    return requantization(alive * gain * unit / target, alive * offset / target, name=name)
 
 
 def _entry(

@@ -3,7 +3,8 @@
 Tensors of layer ``name``: ``name.weight`` (float32, output × input × height × width, the fake-quantized
 weights), ``name.scale`` (float32, real value of one weight level, for the layer or for each output channel),
 ``name.multiplier``, ``name.bias`` and ``name.shift`` (int64, one an output channel), and, where outputs are
-not rounded to the nearest level, ``name.boundaries`` (int64); see `sw.network` for these four.
+not rounded to the nearest level, ``name.boundaries`` (int64); see `sw.network` for these four.  Where output
+channels have different numbers of bits, ``name.bits`` (int64) says which, for readers that make use of it.
 
 The metadata entry ``network`` is JSON: kind, version, input_shape, logit_scale, and the layers in order with
 name, formats, stride, padding, fraction, and ``input_scale``, the real value of one input level, for readers

@@ -9,6 +9,7 @@ from typing import Any
 from hdl.console import RefusedError
 from hdl.formats import check_bool, check_int
 
+from .checks import check_positive
 from .precision import FLOAT, LayerRule, Precision, rules_of
 
 # Names only, so that a command's help need not load torch: `sw.data` and `sw.models` hold the things.
@@ -29,6 +30,10 @@ MODELS = (
 
 # In place of a data set: the network was trained by another program.
 ELSEWHERE = "elsewhere"
+
+# Penalties on weights, and what a bit-width is given to: the network, a layer, a channel.
+REGULARIZERS = ("br", "kure")
+GRANULARITIES = ("gp", "lp", "cp")
 
 # Progressive initialization starts here: float → 5 bits → 4 bits → … (APoT paper, section 3.1).
 PROGRESSIVE_START = 5
@@ -56,11 +61,26 @@ class Recipe:
         Of the initial weights and the order of the images.
     threads
         Threads of arithmetic.  Sums, and so weights, repeat bit for bit only with the same number.
+    regularizer
+        ``"br"`` (bin regularization, with scheme lsq), ``"kure"`` (kurtosis), or None.
+    strength
+        λ of the regularizer.
+    br_start
+        Epochs of each stage before bin regularization begins; None for a third of them, as in the paper.
+    lba
+        Whether loss-guided bit-width allocation, with scheme dmbq, takes bits from the network (``"gp"``),
+        from layers (``"lp"``) or from channels (``"cp"``) in the last stage; None for not at all.
+    average_bits
+        Weights' and activations' average bits that it aims at; see `sw.allocation.Allocation`.
+    lba_start, lba_end
+        The first and the last epoch after which it takes bits; an end of None is two thirds of the epochs.
+    lba_ratio
+        The share of groups that lose a bit at the end.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter is out of range.
+        If a parameter is out of range, or two do not go together.
     """
 
     dataset: str = "digits"
@@ -78,6 +98,14 @@ class Recipe:
     outer_bits: int = 8
     signed: tuple[str, ...] | None = None
     rules: tuple[LayerRule, ...] = ()
+    regularizer: str | None = None
+    strength: float = 1.0
+    br_start: int | None = None
+    lba: str | None = None
+    average_bits: tuple[float, float] = (2.0, 2.0)
+    lba_start: int = 1
+    lba_end: int | None = None
+    lba_ratio: float = 0.3
 
     def __post_init__(self) -> None:
         if self.dataset not in (*DATASETS, ELSEWHERE):
@@ -89,11 +117,37 @@ class Recipe:
         check_int("batch_size", self.batch_size, low=2)
         check_int("seed", self.seed, low=0, high=2**31 - 1)
         check_int("threads", self.threads, low=1, high=1024)
-        if not isinstance(self.lr, (int, float)) or isinstance(self.lr, bool):
-            raise TypeError(f"lr must be a positive number, not {self.lr!r}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr must be a positive number, not {self.lr!r}")
+        check_positive("lr", self.lr)
         _ = self.precision
+        self._check_regularizer()
+        self._check_allocation()
+
+    def _check_regularizer(self) -> None:
+        if self.regularizer not in (None, *REGULARIZERS):
+            raise ValueError(f"regularizer must be {' or '.join(REGULARIZERS)}, not {self.regularizer!r}")
+        if self.regularizer == "br" and self.scheme != "lsq":
+            raise ValueError(
+                f"regularizer br must have scheme lsq, whose steps are learned, not {self.scheme!r}"
+            )
+        check_positive("strength", self.strength)
+        if self.br_start is not None:
+            check_int("br_start", self.br_start, low=0)
+
+    def _check_allocation(self) -> None:
+        if self.lba not in (None, *GRANULARITIES):
+            raise ValueError(f"lba must be {', '.join(GRANULARITIES)} or None, not {self.lba!r}")
+        if self.lba and not self.scheme.startswith("dmbq"):
+            raise ValueError(f"lba must have scheme dmbq or dmbq_gauss, not {self.scheme!r}")
+        if not isinstance(self.average_bits, tuple) or len(self.average_bits) != 2:
+            raise TypeError(f"average_bits must be two numbers, not {self.average_bits!r}")
+        for bits in self.average_bits:
+            check_positive("average_bits", bits)
+        check_int("lba_start", self.lba_start, low=1)
+        if self.lba_end is not None:
+            check_int("lba_end", self.lba_end, low=self.lba_start)
+        check_positive("lba_ratio", self.lba_ratio)
+        if self.lba_ratio > 1:
+            raise ValueError(f"lba_ratio must be at most 1, not {self.lba_ratio!r}")
 
     @property
     def precision(self) -> Precision:
@@ -112,6 +166,10 @@ class Recipe:
             if stage != stages[-1]:
                 stages.append(stage)
         return tuple(stages)
+
+    def allocates(self, stage: int) -> bool:
+        """Whether bits are taken from channels in this stage."""
+        return self.lba is not None and stage == len(self.stages) - 1
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or JSON."""

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from hdl.formats import check_bool, check_int
 
+from .checks import check_positive
 from .models import QuantizedConv2d, QuantizedLinear
 from .quantizers import LSQWeight
+from .recipe import Recipe
 
 UNIFORM_KURTOSIS = 1.8
 
@@ -35,10 +37,11 @@ def bin_losses(weights: Tensor, levels: Tensor, step: Tensor) -> Tensor:
     step
         Real value of one level, a scalar.
     """
-    _, bins, counts = levels.reshape(-1).unique(return_inverse=True, return_counts=True)
-    flat = weights.reshape(-1)
-    errors = (flat - levels.reshape(-1).to(flat.dtype) * step).square()
-    return errors.new_zeros(len(counts)).index_add(0, bins, errors / counts[bins])
+    flat, places = weights.reshape(-1), levels.reshape(-1)
+    bins = places - places.min()
+    counts = bins.bincount()
+    errors = (flat - places.to(flat.dtype) * step).square()
+    return errors.new_zeros(len(counts)).index_add(0, bins, errors / counts[bins])[counts > 0]
 
 
 def kurtosis(weights: Tensor, *, unbiased: bool = True) -> Tensor:
@@ -80,7 +83,7 @@ class BinRegularization:
     start: int = 30
 
     def __post_init__(self) -> None:
-        _check_strength(self.strength)
+        check_positive("strength", self.strength)
         check_int("start", self.start, low=0)
 
     def __call__(self, model: nn.Module, epoch: int) -> Tensor:
@@ -121,8 +124,8 @@ class KurtosisRegularization:
     unbiased: bool = True
 
     def __post_init__(self) -> None:
-        _check_strength(self.strength)
-        _check_strength(self.target, name="target")
+        check_positive("strength", self.strength)
+        check_positive("target", self.target)
         check_bool("unbiased", self.unbiased)
 
     def __call__(self, model: nn.Module, _epoch: int) -> Tensor:
@@ -131,6 +134,16 @@ class KurtosisRegularization:
             return _zero(model)
         each = [kurtosis(layer.weight, unbiased=self.unbiased) - self.target for layer in layers]
         return self.strength * torch.stack(each).square().mean()
+
+
+def regularizer(recipe: Recipe) -> "BinRegularization | KurtosisRegularization | None":
+    """The penalty that a recipe asks for."""
+    if recipe.regularizer == "br":
+        start = recipe.epochs // 3 if recipe.br_start is None else recipe.br_start
+        return BinRegularization(strength=recipe.strength, start=start)
+    if recipe.regularizer == "kure":
+        return KurtosisRegularization(strength=recipe.strength)
+    return None
 
 
 def _stepped(model: nn.Module) -> Iterator[tuple[Tensor, LSQWeight]]:
@@ -142,10 +155,3 @@ def _stepped(model: nn.Module) -> Iterator[tuple[Tensor, LSQWeight]]:
 
 def _zero(model: nn.Module) -> Tensor:
     return next(model.parameters()).new_zeros(())
-
-
-def _check_strength(value: object, *, name: str = "strength") -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a positive number, not {value!r}")
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name} must be a positive number, not {value!r}")

@@ -8,7 +8,7 @@ import click
 from hdl.console import RefusedError
 
 from .precision import SCHEMES
-from .recipe import DATASETS, MODELS, Recipe
+from .recipe import DATASETS, GRANULARITIES, MODELS, REGULARIZERS, Recipe
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -16,17 +16,21 @@ if TYPE_CHECKING:
 
 
 class Bits(click.ParamType):
-    """``W/A``: bits of a weight and bits of an activation."""
+    """``W/A``: bits of a weight and bits of an activation, or averages of them."""
 
     name = "W/A"
 
+    def __init__(self, number: type[int] | type[float] = int) -> None:
+        self.number = number
+
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> tuple[int, int]:
+    ) -> tuple[int | float, int | float]:
         try:
-            weight, activation = map(int, str(value).split("/"))
+            weight, activation = map(self.number, str(value).split("/"))
         except ValueError:
-            self.fail(f"must be two integers W/A like 4/4, not {value!r}", parameter, context)
+            wanted = "two integers W/A like 4/4" if self.number is int else "two numbers W/A like 2.0/1.5"
+            self.fail(f"must be {wanted}, not {value!r}", parameter, context)
         return weight, activation
 
 
@@ -36,6 +40,8 @@ class Bits(click.ParamType):
       python -m sw train --progressive --bits 4/4 -o build/net.pt
       python -m sw train --scheme float -o build/float.pt
       python -m sw train --scheme apot --bits 3/3 --init build/float.pt -o build/apot3.pt
+      python -m sw train --scheme lsq --bits 3/3 --regularizer br --br-start 10 --lambda 0.5 -o build/br.pt
+      python -m sw train --progressive --scheme dmbq --lba cp --average-bits 2.0/4 -o build/lba.pt
       python -m sw train --dataset mnist --data-dir data/mnist --epochs 5 -o build/mnist.pt
       python -m sw train --progressive --bits 4/4 -o build/net.pt --resume
     """
@@ -72,6 +78,51 @@ class Bits(click.ParamType):
     help="Bits of a weight / of an activation.",
 )
 @click.option("--progressive", is_flag=True, help="Float first, then 5 bits, 4 bits, … down to --bits.")
+@click.option(
+    "--regularizer",
+    type=click.Choice(REGULARIZERS),
+    help="Penalty on the weights: br pulls those of each bin to its level (lsq only), kure flattens them.",
+)
+@click.option(
+    "--lambda", "strength", type=float, default=Recipe.strength, show_default=True, help="Of the penalty."
+)
+@click.option(
+    "--br-start",
+    type=click.IntRange(min=0),
+    help="Epochs of each stage before br begins.  [default: a third of --epochs]",
+)
+@click.option(
+    "--lba",
+    type=click.Choice(GRANULARITIES),
+    help="In the last stage, take bits where the loss misses them least: from the network (gp), layers (lp) "
+    "or channels (cp).  dmbq only.",
+)
+@click.option(
+    "--average-bits",
+    type=Bits(float),
+    default="/".join(map(str, Recipe.average_bits)),
+    show_default=True,
+    help="Average bits of a weight / of an activation that --lba aims at.",
+)
+@click.option(
+    "--lba-start",
+    type=click.IntRange(min=1),
+    default=Recipe.lba_start,
+    show_default=True,
+    help="First epoch after which bits are taken.",
+)
+@click.option(
+    "--lba-end",
+    type=click.IntRange(min=1),
+    help="Last epoch after which bits are taken.  [default: two thirds of --epochs]",
+)
+@click.option(
+    "--lba-ratio",
+    type=float,
+    default=Recipe.lba_ratio,
+    show_default=True,
+    help="Share of the network's layers or channels that lose a bit after that epoch.",
+)
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -148,7 +199,22 @@ def train(
             )
             click.echo(f"python -m sw train: {kept}", err=True)
             raise
+    missed = _above_target(recipe, done.history[-1])
+    if missed:
+        click.echo(f"python -m sw train: {missed}", err=True)
     click.echo(f"{output}: test accuracy {done.history[-1]['test_accuracy']:.2%}; log in {log_path(output)}")
+
+
+def _above_target(recipe: Recipe, row: dict[str, Any]) -> str:
+    """What to say if bits are left that the allocation should have taken."""
+    found = row["weight_bits"], row["activation_bits"]
+    if recipe.lba is None or all(have <= want for have, want in zip(found, recipe.average_bits, strict=True)):
+        return ""
+    wanted = "/".join(f"{bits:g}" for bits in recipe.average_bits)
+    return (
+        f"average bits are {found[0]:.2f}/{found[1]:.2f}, not {wanted} yet: "
+        "--lba-end must be later or --lba-ratio larger"
+    )
 
 
 def _resumed(output: Path, recipe: Recipe) -> "Checkpoint":
@@ -198,4 +264,5 @@ class _Bar:
         self.progress.console.print(
             f"{row['stage']:>12}  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  "
             f"train {row['train_accuracy']:.2%}  test {row['test_accuracy']:.2%}"
+            f"  bits {row['weight_bits']:.2f}/{row['activation_bits']:.2f}"
         )

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from hdl.console import RefusedError
 from hdl.files import write_text
 
-from .checkpoint import Checkpoint, initialize, save
+from .allocation import Allocation, Allocator
+from .checkpoint import Checkpoint, fresh_model, initialize, save
 from .data import CLASSES, Dataset
-from .models import build, predictions
+from .models import predictions
+from .precision import REAL
 from .recipe import Recipe
+from .regularizers import regularizer
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
@@ -57,9 +60,9 @@ class Trainer:
         self.precision = recipe.stages[stage]
         self.epoch = 0
         torch.manual_seed(recipe.seed)
-        self.model = build(
-            recipe.model, input_shape=dataset.input_shape, classes=CLASSES, precision=self.precision
-        )
+        self.model = fresh_model(recipe, stage=stage, input_shape=dataset.input_shape, classes=CLASSES)
+        self.regularizer = regularizer(recipe)
+        self.allocator = allocator(recipe, self.model) if recipe.allocates(stage) else None
         self.optimizer = optimizer(self.model, lr=recipe.lr)
         self.steps = len(dataset.train_images) // recipe.batch_size
         if self.steps == 0:
@@ -100,6 +103,8 @@ class Trainer:
         for step, (images, labels) in enumerate(self.batches(), start=1):
             self.optimizer.zero_grad()
             loss = nn.functional.cross_entropy(self.model(images), labels)
+            if self.regularizer is not None:
+                loss = loss + self.regularizer(self.model, self.epoch)
             loss.backward()
             self.optimizer.step()
             self.scheduler.step()
@@ -111,14 +116,27 @@ class Trainer:
                 )
             report(self, total / step, None)
         self.epoch += 1
+        if self.allocator is not None:
+            self.allocator.step(self.epoch)
         data = self.dataset
+        weight_bits, activation_bits = self.average_bits()
         return {
             "stage": str(self.precision),
             "epoch": self.epoch,
             "loss": round(total / self.steps, 6),
             "train_accuracy": round(accuracy(self.model, data.train_images, data.train_labels), 6),
             "test_accuracy": round(accuracy(self.model, data.test_images, data.test_labels), 6),
+            "weight_bits": round(weight_bits, 4),
+            "activation_bits": round(activation_bits, 4),
         }
+
+    def average_bits(self) -> tuple[float, float]:
+        """Of a weight and of an activation of the inner layers; 32 in float."""
+        if self.allocator is not None:
+            return self.allocator.weights.average, self.allocator.activations.average
+        if not self.precision.quantized:
+            return REAL, REAL
+        return self.precision.weight_bits, self.precision.activation_bits
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels of this epoch's steps, shuffled; images short of a batch are left out."""
@@ -131,6 +149,22 @@ class Trainer:
         for step in range(self.steps):
             picked = order[step * size : (step + 1) * size]
             yield images[picked], labels[picked]
+
+
+def allocator(recipe: Recipe, model: nn.Module) -> Allocator:
+    """What takes bits from a network with mixed quantizers, as a recipe says."""
+    assert recipe.lba is not None
+    weight_bits, activation_bits = recipe.average_bits
+    end = max(recipe.lba_start, recipe.epochs * 2 // 3) if recipe.lba_end is None else recipe.lba_end
+    allocation = Allocation(
+        granularity=recipe.lba,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        start=recipe.lba_start,
+        end=end,
+        ratio=recipe.lba_ratio,
+    )
+    return Allocator(model, allocation)
 
 
 def train(
@@ -182,7 +216,8 @@ def train(
 
 def _table(history: list[dict[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    # Rows of an older run that was resumed may have fewer columns.
+    writer = csv.DictWriter(text, fieldnames=list(history[-1]), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()

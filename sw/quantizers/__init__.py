@@ -6,6 +6,7 @@ from .dmbq import DMBQWeight
 from .lcq import LCQActivation, LCQWeight
 from .lloyd import LloydWeight
 from .lsq import LSQActivation, LSQWeight
+from .mixed import MixedActivation, MixedDMBQWeight, MixedQuantizer
 from .normalize import normalized
 from .projection import Projection, projection
 from .rcf import RCFActivation, RCFWeight
@@ -18,6 +19,9 @@ __all__ = [
     "LSQActivation",
     "LSQWeight",
     "LloydWeight",
+    "MixedActivation",
+    "MixedDMBQWeight",
+    "MixedQuantizer",
     "Projection",
     "Quantizer",
     "RCFActivation",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hdl.formats import Basis, check_bool
+from hdl.formats import Basis, Format, check_bool
 
 from ..bases import scaled
 from .base import SMALLEST_SCALE, Quantizer
@@ -26,7 +26,7 @@ class _Rounding(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, units: Tensor, projection: Projection) -> Tensor:
-        ctx.save_for_backward(units.abs() <= projection.high)
+        ctx.save_for_backward(projection.inside(units))
         return projection.levels(units, 1.0)
 
     @staticmethod
@@ -91,35 +91,44 @@ class DMBQWeight(Quantizer):
         self.projection = projection(fmt)
 
     @property
-    def format(self) -> Basis:
+    def format(self) -> Format:
         return self._format
 
     def prepared(self, values: Tensor) -> Tensor:
         """What is rounded: weights, less their channel's mean if `centred`."""
         if not self.centred:
             return values
-        return values - _by_channel(values, values.detach().flatten(1).mean(1))
+        return values - by_channel(values, values.detach().flatten(1).mean(1))
 
     @torch.no_grad()
     def scale(self, values: Tensor) -> Tensor:
         """Real value of one level for each channel, positive, shaped to multiply `values`."""
         flat = self.prepared(values).flatten(1)
         spread = flat.abs().mean(1) if self.family == "laplace" else flat.square().mean(1).sqrt()
-        return _by_channel(values, (self.unit * spread).clamp_min_(SMALLEST_SCALE))
+        return by_channel(values, (self.units() * spread).clamp_min_(SMALLEST_SCALE))
+
+    def units(self) -> float | Tensor:
+        """What one unit of a coordinate stands for when the spread is 1, in all channels or in each."""
+        return self.unit
+
+    def rounding(self) -> Projection:
+        """What rounds weights that are given in levels."""
+        return self.projection
 
     @torch.no_grad()
     def levels(self, values: Tensor) -> Tensor:
         """The integer level of every weight (int64)."""
-        return self.projection.levels(self.prepared(values) / self.scale(values), 1.0).long()
+        return self.rounding().levels(self.prepared(values) / self.scale(values), 1.0).long()
 
     def forward(self, values: Tensor) -> Tensor:
         """Fake-quantized weights; the first axis is the output channel."""
         scales = self.scale(values)
-        return _Rounding.apply(self.prepared(values) / scales, self.projection) * scales
+        return _Rounding.apply(self.prepared(values) / scales, self.rounding()) * scales
 
     def extra_repr(self) -> str:
         return f"{self.format.name}, {self.family}"
 
 
-def _by_channel(values: Tensor, numbers: Tensor) -> Tensor:
+def by_channel(values: Tensor, numbers: Tensor) -> Tensor:
+    """One number for each output channel, shaped to multiply the values."""
     return numbers.view(-1, *[1] * (values.dim() - 1))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hdl.formats import Companded, check_bool, check_int
 
+from ..checks import check_positive
 from .base import SMALLEST_SCALE, Quantizer
 from .companding import Rounding, companded_format, curve, rounding
 
@@ -78,10 +79,7 @@ class _Companded(Quantizer):
         check_int("intervals", intervals, low=1, high=256)
         check_int("outer_bits", outer_bits, low=bits, high=16)
         check_bool("exact", exact)
-        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
-            raise TypeError(f"alpha must be a positive number, not {alpha!r}")
-        if not 0 < alpha < float("inf"):
-            raise ValueError(f"alpha must be a positive number, not {alpha!r}")
+        check_positive("alpha", alpha)
         self.steps, self.outer = (2 ** (each - self.signed) - 1 for each in (bits, outer_bits))
         self.exact, self.outer_bits = exact, outer_bits
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))

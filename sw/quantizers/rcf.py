@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from hdl.formats import Format, check_bool
 
+from ..checks import check_positive
 from .base import SMALLEST_SCALE, NearestQuantizer
 from .clip import Clip
 from .normalize import normalized
@@ -16,10 +17,7 @@ class _Clipped(NearestQuantizer):
     def __init__(self, fmt: Format, *, alpha: float, masked: bool) -> None:
         super().__init__(fmt)
         check_bool("masked", masked)
-        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
-            raise TypeError(f"alpha must be a positive number, not {alpha!r}")
-        if not 0 < alpha < float("inf"):
-            raise ValueError(f"alpha must be a positive number, not {alpha!r}")
+        check_positive("alpha", alpha)
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
         self.masked = masked
 
