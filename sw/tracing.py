@@ -17,20 +17,20 @@ _NONNEGATIVE_MODULES = (nn.ReLU, nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, nn.Soft
 _NONNEGATIVE_CALLS = {
     functional.relu, functional.relu6, functional.sigmoid, functional.hardsigmoid, functional.softmax,
     functional.softplus, torch.relu, torch.relu_, torch.sigmoid, torch.softmax, torch.abs, torch.exp,
-    torch.square, "relu", "relu_", "sigmoid", "softmax", "abs", "exp", "square",
+    torch.square, "size", "relu", "relu_", "sigmoid", "softmax", "abs", "exp", "square",
 }  # fmt: skip
 
 # If nothing below 0 goes into these, nothing comes out.
 _KEEPING_MODULES = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Unflatten,
-    nn.Dropout, nn.Dropout2d, nn.Identity, nn.Upsample, nn.ZeroPad2d, nn.PixelShuffle,
+    nn.Dropout, nn.Dropout2d, nn.Identity, nn.ZeroPad2d, nn.PixelShuffle,
 )  # fmt: skip
 _KEEPING_CALLS = {
     functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.dropout,
-    functional.adaptive_max_pool2d, functional.interpolate,
+    functional.adaptive_max_pool2d,
     torch.flatten, torch.cat, torch.add, torch.mul, torch.mean, torch.reshape, torch.permute, torch.transpose,
-    torch.squeeze, torch.unsqueeze, torch.clone,
-    operator.add, operator.iadd, operator.mul, operator.imul, operator.getitem,
+    torch.squeeze, torch.unsqueeze, torch.clone, torch.chunk, torch.split, torch.stack,
+    operator.add, operator.iadd, operator.mul, operator.imul, operator.floordiv, operator.getitem,
     "add", "add_", "mul", "mul_", "mean", "sum", "flatten", "view", "reshape", "permute", "transpose",
     "squeeze", "unsqueeze", "contiguous", "clone", "chunk", "split", "detach",
 }  # fmt: skip
@@ -38,7 +38,7 @@ _KEEPING_CALLS = {
 # Of these, those that a negative constant may turn.
 _ARITHMETIC = {
     torch.add, torch.mul, operator.add, operator.iadd, operator.mul, operator.imul,
-    "add", "add_", "mul", "mul_",
+    operator.floordiv, "add", "add_", "mul", "mul_",
 }  # fmt: skip
 
 _LAYER_CALLS: dict[Any, str] = {
@@ -119,10 +119,11 @@ def _is_nonnegative(node: fx.Node, modules: dict[str, nn.Module], *, kept: bool)
         return isinstance(module, _NONNEGATIVE_MODULES) or (kept and isinstance(module, _KEEPING_MODULES))
     if node.op not in ("call_function", "call_method"):
         return False
-    if node.target in _NONNEGATIVE_CALLS:
+    if node.target in _NONNEGATIVE_CALLS or (node.target is getattr and node.args[1] == "shape"):
         return True
     if node.target is functional.pad:
         return kept and len(node.args) < 4 and node.kwargs.get("value") is None
-    if node.target in _ARITHMETIC and any(isinstance(each, (int, float)) and each < 0 for each in node.args):
+    constants = [each for each in (*node.args, *node.kwargs.values()) if isinstance(each, (int, float))]
+    if node.target in _ARITHMETIC and any(each < 0 for each in constants):
         return False
     return kept and node.target in _KEEPING_CALLS

@@ -327,6 +327,11 @@ class Through(nn.Module):
         (lambda x: torch.cat([x.relu(), x.abs()], 1)[:, 2:6], False),
         (lambda x: torch.cat([x.relu(), x], 1)[:, 2:6], True),
         (lambda x: functional.dropout(functional.softmax(x, 1)), False),
+        (lambda x: x.relu().view(x.size(0), x.shape[1] // 2, 2).transpose(1, 2).flatten(1), False),
+        (lambda x: torch.cat(x.relu().chunk(2, 1)[::-1], 1), False),
+        (lambda x: torch.cat(torch.chunk(x, 2, 1), 1), True),
+        (lambda x: torch.add(x.relu(), x.relu(), alpha=-1), True),
+        (lambda x: x.relu() // -2, True),
         (torch.tanh, True),
     ],
 )
