@@ -93,17 +93,22 @@ def sized(weight_bits: int, activation_bits: int, **values: Any) -> dict[str, An
 
 SUMS = ("lcq_pe", "lcq_dot", "product_dot")
 EVERYWHERE = [
-    ("lcq_pe", sized(3, 2, banks=2)),
     ("lcq_dot", sized(3, 3, lanes=3, banks=2)),
     ("product_dot", sized(3, 3, lanes=3, banks=2)),
 ]
 REST = [
+    ("lcq_pe", sized(3, 3, banks=2)),
     *(
         (block, sized(bits, bits, **({} if block == "lcq_pe" else {"lanes": 5})))
         for block, bits in product(SUMS, (2, 4))
     ),
+]
+LONG = [
+    ("lcq_pe", sized(7, 5, depth=4096)),
     ("lcq_dot", sized(2, 4, lanes=1, banks=3, registers=True)),
+    ("lcq_dot", sized(5, 3, lanes=16, banks=2, depth=160)),
     ("product_dot", sized(4, 2, lanes=2, banks=3, registers=True)),
+    ("product_dot", sized(5, 3, lanes=16, depth=160)),
 ]
 DECODERS = [
     {"bits": 3, "lanes": 3, "banks": 2},
@@ -155,6 +160,12 @@ def test_sum_on_icarus(block: str, values: dict[str, Any], icarus: str) -> None:
 @pytest.mark.parametrize(("block", "values"), REST, ids=label)
 def test_sum_on_verilator(block: str, values: dict[str, Any], verilator: str) -> None:
     run_sum(block, values, verilator)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("block", "values"), LONG, ids=label)
+def test_larger_sum(block: str, values: dict[str, Any], simulator: str) -> None:
+    run_sum(block, values, simulator)
 
 
 def test_tables_of_the_sweep_written_out() -> None:
