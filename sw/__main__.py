@@ -38,6 +38,7 @@ class Commands(Tool):
     Examples:
       python -m sw train --progressive --bits 4/4 -o build/net.pt
       python -m sw export build/net.pt -o build/net.safetensors
+      python -m sw import model_best.pth.tar --model resnet20 --bits 4 -o build/theirs.pt
       python -m sw levels --family laplace --planes 3
     """,
 )

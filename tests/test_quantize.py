@@ -2,6 +2,7 @@
 
 import re
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,16 @@ def test_steps_are_measured_anew_where_bits_change():
     same = model.middle.input_quantizer
     quantize(model, precision(3))
     assert model.middle.input_quantizer is same
+
+
+def test_signs_may_be_given_instead():
+    model = quantize(Branches(), APOT)
+    weights = {name: layer.quantizer for name, layer in weighted_layers(model).items()}
+    quantize(model, replace(APOT, signed=("ga*",)))
+    assert [name for name, layer in weighted_layers(model).items() if layer.signed_input] == ["gate"]
+    inputs = {name: each for name, (_, each) in formats(model).items()}
+    assert (inputs["gate"], inputs["signed"], inputs["middle"]) == ("apot_k1n1", "apot_k2n1u", "apot_k2n1u")
+    assert all(layer.quantizer is weights[name] for name, layer in weighted_layers(model).items())
 
 
 def test_to_another_scheme_and_back_to_float():
