@@ -1,0 +1,258 @@
+"""Bit allocation by hand: schedule, sensitivities, who loses a bit; training that reaches its averages."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hdl.console import RefusedError
+from hdl.formats import named
+from sw import checkpoint as checkpoints
+from sw import training
+from sw.allocation import Allocation, Allocator, Sensitivity, Side, mixed
+from sw.compiler import compile_network
+from sw.export import integer_network
+from sw.fitting import fitting_parameters
+from sw.folding import interchange
+from sw.models import build
+from sw.precision import Precision
+from sw.quantizers import MixedActivation, MixedDMBQWeight
+from sw.recipe import Recipe
+from tests.few_digits import few_digits
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors here are too small for threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_share_rises_from_a_hundredth_to_the_ratio():
+    """(0.3 - 0.01)(e - e0) / (e1 - e0) + 0.01."""
+    allocation = Allocation(start=3, end=7, ratio=0.3)
+    shares = [allocation.share(epoch) for epoch in range(1, 10)]
+    assert shares == pytest.approx([0, 0, 0.01, 0.0825, 0.155, 0.2275, 0.3, 0, 0])
+    assert Allocation(start=4, end=4, ratio=0.25).share(4) == 0.25
+
+
+def backward(quantizer: MixedActivation | MixedDMBQWeight, values: list, gradient: list) -> None:
+    values = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    quantizer(values).backward(torch.tensor(gradient, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("by_channel", "expected"), [(True, [0.2, 0.6]), (False, [0.2])])
+def test_sensitivity_of_activations(by_channel, expected):
+    """One bit and α = 1 round .2 .9 to 0 1, and .6 -.5 to 1 0: errors .2 -.1 and -.4 0."""
+    quantizer = MixedActivation(channels=2, bits=1, alpha=1.0).double()
+    sensitivity = Sensitivity(quantizer, axis=1, by_channel=by_channel)
+    backward(quantizer, [[[0.2, 0.9], [0.6, -0.5]]], [[[1, -2], [3, 4]]])
+    assert sensitivity.total.tolist() == pytest.approx(expected)
+    assert sensitivity.elements == 2
+    # The sum of magnitudes, not of signed values; both samples of a batch count in n.
+    backward(quantizer, [[[0.2, 0.9], [0.6, -0.5]]] * 2, [[[-1, 2], [-3, -4]]] * 2)
+    assert sensitivity.total.tolist() == pytest.approx([2 * each for each in expected])
+    assert sensitivity.elements == 2
+    sensitivity.reset()
+    quantizer.eval()
+    backward(quantizer, [[[0.2, 0.9], [0.6, -0.5]]], [[[1, -2], [3, 4]]])
+    assert not sensitivity.total.any()
+
+
+@pytest.mark.parametrize(("by_channel", "expected"), [(True, [2.0, 1.5]), (False, [1.75])])
+def test_sensitivity_of_weights(by_channel, expected):
+    """One plane rounds 1 3 to 2 2, and -1 -2 to -1.5 -1.5: errors -1 1 and .5 -.5."""
+    quantizer = MixedDMBQWeight(channels=2, bits=1, centred=False).double()
+    sensitivity = Sensitivity(quantizer, axis=0, by_channel=by_channel)
+    backward(quantizer, [[1.0, 3.0], [-1.0, -2.0]], [[1, 5], [7, 1]])
+    assert sensitivity.total.tolist() == pytest.approx(expected, rel=1e-5)
+    assert sensitivity.elements == 2
+
+
+def side(*tensors: tuple[list[int], list[float], int], granularity: str = "cp") -> Side:
+    """Tensors of given bits, sensitivities and elements of a channel."""
+    watched = []
+    for bits, totals, elements in tensors:
+        quantizer = MixedActivation(channels=len(bits))
+        quantizer.bits.copy_(torch.tensor(bits))
+        sensitivity = Sensitivity(quantizer, axis=1, by_channel=granularity == "cp")
+        sensitivity.total, sensitivity.elements = torch.tensor(totals, dtype=torch.float64), elements
+        watched.append(sensitivity)
+    return Side(watched, granularity=granularity)
+
+
+def bits_of(found: Side) -> list[list[int]]:
+    return [tensor.quantizer.bits.tolist() for tensor in found.tensors]
+
+
+def test_the_least_sensitive_channels_of_all_layers_lose_a_bit():
+    """Two of five channels at 40 %: .1 and .2.  The average weighs channels by their elements."""
+    found = side(([4, 4, 3], [0.5, 0.1, 0.3], 10), ([4, 4], [0.2, 0.9], 30))
+    assert found.average == (11 * 10 + 8 * 30) / 90
+    assert found.take(share=0.4, target=2.0) == 2
+    assert bits_of(found) == [[4, 3, 3], [3, 4]]
+    assert found.average == (10 * 10 + 7 * 30) / 90
+
+
+def test_channels_without_bits_are_not_ranked():
+    found = side(([0, 4, 1], [0.0, 0.1, 0.05], 1))
+    assert found.take(share=0.7, target=0.1) == 2
+    assert bits_of(found) == [[0, 3, 0]]
+
+
+def test_taking_stops_at_the_average():
+    """16 bits of 4 channels to 2.7 of 4: all could go, but after 4 + 2 the average is 2.5."""
+    found = side(([4, 4, 4, 4], [0.4, 0.3, 0.2, 0.1], 1))
+    assert found.take(share=1.0, target=2.7) == 4
+    assert found.take(share=1.0, target=2.7) == 2
+    assert bits_of(found) == [[3, 3, 2, 2]]
+    assert found.take(share=1.0, target=2.7) == 0
+    assert found.average == 2.5
+
+
+def test_nothing_is_taken_for_no_share_and_one_at_least_for_any():
+    found = side(([4, 4, 4], [0.3, 0.2, 0.1], 1))
+    assert found.take(share=0.0, target=1.0) == 0
+    assert found.take(share=0.01, target=1.0) == 1
+    assert bits_of(found) == [[4, 4, 3]]
+
+
+@pytest.mark.parametrize(
+    ("granularity", "expected"), [("lp", [[4, 4, 4], [3, 3]]), ("gp", [[3, 3, 3], [3, 3]])]
+)
+def test_layers_and_networks_lose_bits_as_a_whole(granularity, expected):
+    found = side(([4, 4, 4], [0.5], 10), ([4, 4], [0.2], 30), granularity=granularity)
+    assert found.take(share=0.5, target=2.0) == 1
+    assert bits_of(found) == expected
+
+
+def network(bits: int = 4) -> torch.nn.Module:
+    torch.manual_seed(0)
+    precision = Precision(scheme="dmbq", weight_bits=bits, activation_bits=bits)
+    return mixed(build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=precision))
+
+
+def loss(model: torch.nn.Module) -> Tensor:
+    data = few_digits()
+    return torch.nn.functional.cross_entropy(model(data.train_images), data.train_labels)
+
+
+def test_a_network_is_watched_where_it_is_quantized():
+    model = network()
+    allocator = Allocator(model, Allocation(end=1, ratio=0.5))
+    loss(model).backward()
+    assert [len(each.total) for each in allocator.weights.tensors] == [32, 32, 64]
+    assert [each.elements for each in allocator.weights.tensors] == [16 * 9, 32 * 9, 32 * 9]
+    assert [len(each.total) for each in allocator.activations.tensors] == [16, 32, 32, 64]
+    assert [each.elements for each in allocator.activations.tensors] == [64, 16, 16, 4]
+    totals = [each.total for each in (*allocator.weights.tensors, *allocator.activations.tensors)]
+    assert all(total.any() for total in totals)
+    allocator.step(1)
+    assert (allocator.weights.bits == 3).sum() == 64
+    assert not any(each.total.any() for each in allocator.weights.tensors)
+    assert {type(block.convolution.quantizer).__name__ for block in model.chain()} == {
+        "AbsMaxWeight", "MixedDMBQWeight",
+    }  # fmt: skip
+
+
+RECIPE = Recipe(
+    scheme="dmbq", epochs=6, batch_size=32, lba="cp", average_bits=(2.0, 3.3), lba_end=5, lba_ratio=0.9
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("lba") / "net.pt"
+    return training.train(RECIPE, few_digits(), path), path
+
+
+def test_training_reaches_the_averages_and_never_gives_back(trained):
+    rows = trained[0].history
+    for column, target in (("weight_bits", 2.0), ("activation_bits", 3.3)):
+        found = [row[column] for row in rows]
+        assert found == sorted(found, reverse=True)
+        assert found[0] > target
+        assert target - 0.02 < found[-1] <= target
+    bits = [value for key, value in trained[0].model.items() if key.endswith("quantizer.bits")]
+    assert len({*torch.cat(bits).tolist()}) > 1
+
+
+def test_an_interrupted_allocation_goes_on(trained, tmp_path):
+    path = tmp_path / "net.pt"
+    rows = []
+
+    def interrupt(_trainer, _loss, row):
+        if row is not None:
+            rows.append(row)
+        elif len(rows) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(RECIPE, few_digits(), path, report=interrupt)
+    done = training.train(RECIPE, few_digits(), path, resumed=checkpoints.load(path))
+    assert all(torch.equal(done.model[key], value) for key, value in trained[0].model.items())
+
+
+def test_mixed_weights_export_exactly_and_pack(tmp_path):
+    """Activations keep their bits; some of their channels, and of the weights', are pruned."""
+    recipe = replace(RECIPE, epochs=2, average_bits=(0.7, 4.0), lba_ratio=1.0)
+    model = training.train(recipe, few_digits(), tmp_path / "net.pt").network()
+    blocks = list(model.chain())
+    blocks[1].activation.bits[:5] = 0
+    blocks[2].convolution.quantizer.bits[3] = 0
+    network, tensors = integer_network(model), interchange(model).tensors
+    for block, layer in zip(blocks, network.layers, strict=False):
+        with torch.no_grad():
+            expected = block.convolution.quantizer(block.convolution.weight).numpy()
+        scale = tensors[f"{layer.name}.scale"].reshape(-1, 1, 1, 1)
+        assert np.array_equal(layer.weights.astype(np.float32) * scale, expected)
+        assert isinstance(block.convolution.quantizer, MixedDMBQWeight) == (f"{layer.name}.bits" in tensors)
+    assert not network.layers[2].weights[3].any()
+    assert network.layers[2].weight_format.startswith("uniform_b")
+    assert network.layers[1].multiplier[:5].tolist() == [0] * 5
+    assert [named(layer.output_format).name for layer in network.layers[:-1]] == ["uniform_b4u"] * 4
+    compile_network(network, fitting_parameters(network))
+
+
+def test_channels_of_different_activation_bits_are_not_exported(trained):
+    message = (
+        r"blocks.0: activations must have the same bits in all channels, or none, to be exported, not 2, 3 "
+        r"\(train with the activations' --bits as their --average-bits\)"
+    )
+    with pytest.raises(RefusedError, match=message):
+        integer_network(trained[0])
+
+
+def test_bits_must_be_there_to_be_taken():
+    model = build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=Precision(scheme="apot"))
+    with pytest.raises(
+        RefusedError, match="model must have layers of scheme dmbq, from which bits can be taken"
+    ):
+        Allocator(mixed(model), Allocation())
+    wide = build(
+        "small_cnn", input_shape=(1, 8, 8), classes=10, precision=Precision(scheme="dmbq", activation_bits=5)
+    )
+    with pytest.raises(RefusedError, match="--bits of an activation must be at most 4 with --lba, not 5"):
+        mixed(wide)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"granularity": "xp"}, ValueError, "granularity must be gp, lp, cp, not 'xp'"),
+        ({"weight_bits": 0}, ValueError, "weight_bits must be a positive number, not 0"),
+        ({"activation_bits": "2"}, TypeError, "activation_bits must be a positive number, not '2'"),
+        ({"start": 0}, ValueError, "start must be an integer of at least 1, not 0"),
+        ({"start": 5, "end": 4}, ValueError, "end must be an integer of at least 5, not 4"),
+        ({"ratio": 1.5}, ValueError, "ratio must be at most 1, not 1.5"),
+        ({"ratio": float("nan")}, ValueError, "ratio must be a positive number, not nan"),
+    ],
+)
+def test_refusals(options, error, message):
+    with pytest.raises(error) as caught:
+        Allocation(**options)
+    assert str(caught.value) == message
