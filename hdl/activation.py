@@ -1,6 +1,6 @@
 """Activation decoders: rank codes become the unsigned levels that they stand for, once for all rows."""
 
-from amaranth.hdl import Module, Mux, unsigned
+from amaranth.hdl import Cat, Module, Mux, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -105,7 +105,6 @@ class LoadableDecoder(wiring.Component):
         check_int("code_width", code_width, low=1, high=MAX_CODE_WIDTH)
         check_int("activation_width", activation_width, low=1, high=MAX_LEVEL_WIDTH)
         check_int("tables", tables, low=1, high=MAX_TABLES)
-        self._code_width = code_width
         self._depth = tables << code_width
         super().__init__(
             {
@@ -131,7 +130,7 @@ class LoadableDecoder(wiring.Component):
                 write.en.eq(self.write_enable),
                 write.addr.eq(self.write_address),
                 write.data.eq(self.write_data),
-                read.addr.eq((self.table << self._code_width) | code),
+                read.addr.eq(Cat(code, self.table)),
             ]
             m.d.sync += self.levels[lane].eq(Mux(self.inside, read.data, 0))
         return m

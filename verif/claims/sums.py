@@ -18,6 +18,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], ...]] = {
     "uniform": ({"bits": 2}, {"bits": 4}),
     "table": ({"format": "apot_k2n2"}, {"format": "uniform_b4"}),
 }
+ELEMENTS = {**FAMILIES, "signmag": ({"bits": 2}, {"bits": 4})}
 FOLDABLE = ("apot", "pot")
 SMALL = {"activation_width": 2, "lanes": 2, "depth": 16}
 """Size of the dot products: a solver's work grows fast with lanes, and lanes differ in nothing."""
@@ -29,7 +30,7 @@ def specified(description: Description) -> Specification:
 
 
 def _claims() -> Iterator[Claim]:
-    for family, choices in FAMILIES.items():
+    for family, choices in ELEMENTS.items():
         for choice in choices:
             parameters = {**choice, "activation_width": 8}
             yield Claim(block=f"{family}_pe", parameters=parameters, specification=specified)
