@@ -103,10 +103,11 @@ def read(path: Path) -> State:
         raise RefusedError(f"{path}: must be a torch file with a 'state_dict'")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise RefusedError(
-                f"{path}: state_dict must hold tensors by name, not {key!r}: {type(value).__name__}"
-            )
-        if value.is_floating_point() and not value.isfinite().all():
+            kind = type(value).__name__
+            raise RefusedError(f"{path}: state_dict must hold tensors by name, not {key!r}: {kind}")
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            raise RefusedError(f"{path}: {key} must be a plain tensor of real numbers")
+        if not value.isfinite().all():
             raise RefusedError(f"{path}: {key} must be finite numbers")
     prefixed = all(key.startswith(PREFIX) for key in state)
     return {key.removeprefix(PREFIX) if prefixed else key: value for key, value in state.items()}
