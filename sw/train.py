@@ -1,9 +1,11 @@
 """The `train` command: options, progress bar, and what an interruption leaves behind."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from hdl.console import RefusedError
 
@@ -44,7 +46,14 @@ class Bits(click.ParamType):
       python -m sw train --progressive --scheme dmbq --lba cp --average-bits 2.0/4 -o build/lba.pt
       python -m sw train --dataset mnist --data-dir data/mnist --epochs 5 -o build/mnist.pt
       python -m sw train --progressive --bits 4/4 -o build/net.pt --resume
+      python -m sw train --recipe sw/recipes/digits_apot4.toml --seed 1 -o build/digits.pt
     """
+)
+@click.option(
+    "--recipe",
+    "recipe_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="TOML file of the choices below, like those in sw/recipes; options that are given go over it.",
 )
 @click.option(
     "--dataset",
@@ -171,7 +180,12 @@ class Bits(click.ParamType):
     help="Checkpoint to write after every epoch; a .csv log lies beside it.",
 )
 def train(
-    output: Path, initial: Path | None, resume: bool, data_dir: Path, bits: tuple[int, int], **options: Any
+    output: Path,
+    recipe_path: Path | None,
+    initial: Path | None,
+    resume: bool,
+    data_dir: Path,
+    **options: Any,
 ) -> None:
     """Train a network, in float or quantized."""
     from .checkpoint import load as load_checkpoint
@@ -181,10 +195,7 @@ def train(
 
     if initial and resume:
         raise click.UsageError("--init must not be given with --resume", click.get_current_context())
-    try:
-        recipe = Recipe(weight_bits=bits[0], activation_bits=bits[1], **options)
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(str(error), click.get_current_context()) from error
+    recipe = _recipe(recipe_path, options)
     resumed = _resumed(output, recipe) if resume else None
     start = (str(initial), load_checkpoint(initial)) if initial else None
     dataset = load_data(recipe.dataset, folder=data_dir)
@@ -203,6 +214,23 @@ def train(
     if missed:
         click.echo(f"python -m sw train: {missed}", err=True)
     click.echo(f"{output}: test accuracy {done.history[-1]['test_accuracy']:.2%}; log in {log_path(output)}")
+
+
+def _recipe(path: Path | None, options: dict[str, Any]) -> Recipe:
+    """The file's recipe, or the default one, with the options that were given."""
+    context = click.get_current_context()
+    base = Recipe.from_toml(path) if path else Recipe()
+    given = {
+        name: value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    if "bits" in given:
+        given["weight_bits"], given["activation_bits"] = given.pop("bits")
+    try:
+        return replace(base, **given)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error), context) from error
 
 
 def _above_target(recipe: Recipe, row: dict[str, Any]) -> str:

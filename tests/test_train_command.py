@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from sw import checkpoint as checkpoints
@@ -38,6 +39,14 @@ def invoke(*arguments: object) -> tuple[int, str]:
         (["--bits", "1/4"], "weight_bits must be an integer from 2 to 8, not 1"),
         (["--scheme", "log"], "'log' is not one of 'float', 'uniform', 'pot', 'apot', 'lsq', "),
         (["--lr", "-1"], "lr must be a positive number, not -1.0"),
+        (["--regularizer", "br"], "regularizer br must have scheme lsq, whose steps are learned, not 'apot'"),
+        (["--regularizer", "l2"], "'l2' is not one of 'br', 'kure'"),
+        (["--regularizer", "kure", "--lambda", "0"], "strength must be a positive number, not 0.0"),
+        (["--lba", "cp"], "lba must have scheme dmbq or dmbq_gauss, not 'apot'"),
+        (["--average-bits", "2"], "must be two numbers W/A like 2.0/1.5, not '2'"),
+        (["--average-bits", "2/-1"], "average_bits must be a positive number, not -1.0"),
+        (["--lba-ratio", "2"], "lba_ratio must be at most 1, not 2.0"),
+        (["--lba-start", "5", "--lba-end", "4"], "lba_end must be an integer of at least 5, not 4"),
         (["--epochs", "0"], "0 is not in the range x>=1"),
         (["--init", "a.pt", "--resume"], "--init must not be given with --resume"),
     ],
@@ -101,6 +110,43 @@ def test_command_trains_and_resumes(tmp_path):
     before = path.read_bytes()
     assert invoke(*arguments, "--resume")[0] == 0
     assert path.read_bytes() == before
+
+
+def test_regularizers_and_allocation_from_the_command_line(tmp_path):
+    """Each changes the weights of the first epoch that it takes part in; bits are logged and shown."""
+    common = ("train", "--bits", "3/4", "--epochs", "2", "--batch-size", "700")
+    states = {}
+    for name, options in {
+        "plain": ("--scheme", "lsq"),
+        "br": ("--scheme", "lsq", "--regularizer", "br", "--br-start", "1", "--lambda", "0.5"),
+        "late": ("--scheme", "lsq", "--regularizer", "br", "--br-start", "2"),
+        "kure": ("--scheme", "lsq", "--regularizer", "kure"),
+    }.items():
+        code, output = invoke(*common, *options, "-o", tmp_path / f"{name}.pt")
+        assert code == 0, output
+        assert "bits 3.00/4.00" in output
+        states[name] = checkpoints.load(tmp_path / f"{name}.pt").model["blocks.1.convolution.weight"]
+    assert torch.equal(states["late"], states["plain"])
+    assert not torch.equal(states["br"], states["plain"])
+    assert not torch.equal(states["kure"], states["plain"])
+    path = tmp_path / "lba.pt"
+    code, output = invoke(*common, "--scheme", "dmbq", "--lba", "lp", "--average-bits", "1/4", "-o", path)
+    assert code == 0
+    assert "python -m sw train: average bits are 2.71/4.00, not 1/4 yet: --lba-end must be later" in output
+    assert path.with_suffix(".csv").read_text().splitlines()[-1].endswith(",2.7143,4.0")
+
+
+def test_options_go_over_a_recipe(tmp_path):
+    recipe, path = tmp_path / "recipe.toml", tmp_path / "net.pt"
+    recipe.write_text('scheme = "pot"\nweight_bits = 3\nactivation_bits = 2\nepochs = 1\nbatch_size = 500\n')
+    code, output = invoke("train", "--recipe", recipe, "--seed", "3", "--scheme", "uniform", "-o", path)
+    assert code == 0, output
+    expected = Recipe(scheme="uniform", weight_bits=3, activation_bits=2, epochs=1, batch_size=500, seed=3)
+    assert checkpoints.load(path).recipe == expected
+    recipe.write_text("epoch = 1\n")
+    code, output = invoke("train", "--recipe", recipe, "-o", path)
+    assert code == 1
+    assert output.startswith(f"python -m sw: {recipe}: key must be one of dataset, ")
 
 
 def test_interrupt_keeps_the_last_checkpoint(tmp_path):
