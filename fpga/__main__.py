@@ -1,6 +1,7 @@
 """``python -m fpga``: what a block costs on an FPGA."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gen.options import options
 from hdl.console import Tool
 from hdl.files import write_text
 
+from .report import BUILD, MEASURED, SEEDS, chosen_points, chosen_targets, run
 from .targets import TARGETS
 
 EXAMPLES = """
@@ -20,7 +22,20 @@ Examples:
   python -m fpga synth apot_pe --k 2 --n 2
   python -m fpga synth uniform_dot --bits 4 --lanes 16 --target xilinx
   python -m fpga synth apot_dot --k 2 --n 1 --folded --target ice40 --json cells.json
+  python -m fpga report --blocks
 """
+REPORT = """
+\b
+Examples:
+  python -m fpga report --blocks
+  python -m fpga report --blocks --points apot_dot --points 'basis_dot --family laplace' --no-route
+  python -m fpga report --blocks --target ecp5 --seeds 5 --jobs 4 -o build/ecp5
+  python -m fpga report --blocks --publish
+"""
+PATTERN = (
+    "Only points whose name fits a shell pattern, and what they are compared with; may be repeated.  A name "
+    "is a block and its options for `python -m gen`; the pattern may stop after any part of it."
+)
 
 
 @click.group(cls=Tool, name="fpga", epilog=EXAMPLES)
@@ -89,6 +104,65 @@ def _show(title: str, found: dict[str, int], summary: dict[str, int]) -> None:
     for cell, number in found.items():
         table.add_row(cell, str(number), style="dim")
     Console().print(table)
+
+
+@main.command(epilog=REPORT)
+@click.option("--blocks", is_flag=True, help="Measure the blocks.  [required]")
+@click.option(
+    "--target",
+    "names",
+    multiple=True,
+    type=click.Choice(MEASURED),
+    help=f"A family to measure on; may be repeated.  [default: {', '.join(MEASURED)}]",
+)
+@click.option("--points", multiple=True, metavar="PATTERN", help=PATTERN)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=len(SEEDS),
+    show_default=True,
+    help="How often to place and route each dot product on ECP5, from a seed of its own.",
+)
+@click.option("--no-route", is_flag=True, help="Count cells only; frequencies are left out.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Points at a time.  [default: one a processor]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder to write to.  [default: build/report]",
+)
+@click.option("--publish", is_flag=True, help="Also renew docs/resources.* and the table in README.")
+def report(
+    *,
+    blocks: bool,
+    names: tuple[str, ...],
+    points: tuple[str, ...],
+    seeds: int,
+    no_route: bool,
+    jobs: int | None,
+    output: Path | None,
+    publish: bool,
+) -> None:
+    """Measure every block: cells on each family, and frequencies on ECP5, as JSON, Markdown and a plot.
+
+    Results are kept in build/cache, so that only what has changed is measured again.
+    """
+    if not blocks:
+        raise click.UsageError("nothing to measure: give --blocks")
+    if publish and (names or points or no_route or seeds < len(SEEDS)):
+        raise click.UsageError(
+            "--publish needs the whole report: no --target, --points, --no-route or fewer seeds"
+        )
+    written = run(
+        targets=chosen_targets(names),
+        points=chosen_points(points),
+        seeds=() if no_route else range(1, seeds + 1),
+        jobs=jobs or os.cpu_count() or 1,
+        folder=output or BUILD,
+        is_published=publish,
+    )
+    for path in written:
+        click.echo(f"wrote {path}")
 
 
 for entry in catalog().values():

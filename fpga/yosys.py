@@ -13,10 +13,10 @@ from hdl.files import write_text
 
 from .processes import Processes
 
+PACKAGE = "pyosys"
 CHILD = Path(__file__).with_name("child.py")
 DESIGN = "design.v"
 STATISTICS = "statistics.json"
-NETLIST = "netlist.json"
 
 
 class YosysError(RefusedError):
