@@ -40,7 +40,10 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Port:
-    """A port of the written module; `lanes` equal elements if it is a vector of them, element 0 lowest."""
+    """A port of the written module; `lanes` equal elements if it is a vector of them, element 0 lowest.
+
+    `signed` says that it, or each of its elements, is a two's complement integer.
+    """
 
     name: str
     direction: str
@@ -173,12 +176,22 @@ def _ports(circuit: Circuit) -> tuple[list[Port], dict[str, Any]]:
                 name=name,
                 direction="input" if incoming else "output",
                 width=len(value),
-                signed=value.shape().signed,
+                signed=_element(leaf).signed,
                 lanes=circuit.lanes.get(name),
             )
         )
         connections[name] = (value, PortDirection.Input if incoming else PortDirection.Output)
     return ports, connections
+
+
+def _element(leaf: Any) -> Any:
+    """The shape of a port or, if it is a vector, of its elements."""
+    from amaranth.hdl import Shape, Value
+    from amaranth.lib import data
+
+    if isinstance(leaf, data.View) and isinstance(leaf.shape(), data.ArrayLayout):
+        return Shape.cast(leaf.shape().elem_shape)
+    return Value.cast(leaf).shape()
 
 
 def _in_order(text: str, name: str, ports: list[Port]) -> tuple[str, list[Port]]:

@@ -194,7 +194,7 @@ def test_description() -> None:
         "activations": (12, 3),
         "accumulators": (22, 2),
     }
-    assert description["accumulator"] == {"width": 11, "signed": False}
+    assert description["accumulator"] == {"width": 11, "signed": False, "uniform_of_equal_bits": 10}
     assert (description["format"], description["levels"]) == ("basis_5_8", [-13, -3, 3, 13])
     assert description["fold"]["multiple"] == 1
     assert description["fold"]["excess"] == [[[80 + 128, 128, 80, 0], [75 + 120, 120, 75, 0]]]

@@ -12,6 +12,7 @@ from tests.closed_form import (
     integer_plane_excess,
     plane_excess,
     shift_excess,
+    sign_magnitude_levels,
     uniform_levels,
 )
 from tests.test_benches import SHUFFLED, label, only, width_of, written
@@ -37,6 +38,8 @@ def oracle(block: str, values: dict[str, Any]) -> dict[str, Any]:
         excess = plane_excess(coordinates, width=width, serial=serial)
     elif block == "table_dot":
         levels, excess = [list(values["levels"])], []
+    elif block == "signmag_dot":
+        levels, excess = [sign_magnitude_levels(bits=values["bits"])], []
     else:
         levels = [uniform_levels(bits=values["bits"])]
         excess = integer_plane_excess(bits=values["bits"], width=width)
@@ -73,6 +76,7 @@ EVERYWHERE = [
     dot("popcount_dot", planes=2, activation_width=3, lanes=5, rows=4),
     dot("uniform_planes_dot", bits=4, activation_width=3, lanes=4, folded=True),
     dot("uniform_dot", bits=4, lanes=5, activation_width=6),
+    dot("signmag_dot", bits=4, lanes=5, activation_width=6),
     dot("table_dot", levels=SHUFFLED, lanes=5, activation_width=6),
 ]
 

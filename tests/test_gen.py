@@ -110,9 +110,9 @@ def test_description_of_a_folded_dot_product() -> None:
         "signed": False,
         "lanes": 3,
     }
-    assert ports["accumulator"]["signed"] is False
-    assert description["latency"] == 4
-    assert description["fold"]["excess_by_code"] == [0, 0, 0, 0, 0, 60, 30, 15]
+    assert ports["accumulators"]["signed"] is False
+    assert description["latency"] == 5
+    assert description["fold"]["excess"] == [[[0, 0, 0, 0, 0, 60, 30, 15]] * 2]
     assert "fold" not in generate("apot_dot", k=2, n=1, lanes=3).description
 
 
@@ -212,7 +212,7 @@ def test_examples_work(name: str, example: str) -> None:
         (
             "table_pe --format apot",
             "format must be a name like 'apot_k2n2' or 'uniform_b8u' "
-            "(uniform, pot, apot, basis, companded, laplace, gauss), not 'apot'",
+            "(uniform, signmag, pot, apot, basis, companded, laplace, gauss), not 'apot'",
         ),
         ("table_pe --format pot_k2u", "weight_format must be signed, not 'pot_k2u'"),
         (

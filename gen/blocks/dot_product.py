@@ -3,8 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
+from hdl.formats import Format
+
 from ..block import Block, Circuit
-from ..weights import ApotWeights, PotWeights, TableWeights, UniformWeights, described
+from ..weights import (
+    ApotWeights,
+    PotWeights,
+    SignMagnitudeWeights,
+    TableWeights,
+    UniformWeights,
+    accumulated,
+    described,
+)
 from .processing_element import Size
 
 
@@ -53,6 +63,11 @@ class UniformDot(Rows, UniformWeights):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignMagnitudeDot(Rows, SignMagnitudeWeights):
+    """Parameters of signmag_dot."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableDot(Rows, TableWeights):
     """Parameters of table_dot."""
 
@@ -68,9 +83,18 @@ def size(parameters: Rows) -> dict[str, Any]:
     }
 
 
-def circuit(parameters: Rows, dot: Any, **facts: Any) -> Circuit:
-    """A dot product with what its description says."""
+def circuit(parameters: Rows, dot: Any, *, weight_format: Format | None = None, **facts: Any) -> Circuit:
+    """A dot product with what its description says; `weight_format` if the format is known beforehand."""
     shape = dot.accumulator_shape
+    accumulator: dict[str, Any] = {"width": shape.width, "signed": shape.signed}
+    if weight_format is not None:
+        facts = {**described(weight_format), **facts}
+        accumulator = accumulated(
+            weight_format,
+            activation_width=parameters.activation_width,
+            depth=parameters.depth,
+            **accumulator,
+        )
     lanes = {"activations": parameters.lanes, "accumulators": parameters.rows}
     if hasattr(dot, "weights"):
         lanes["weights"] = parameters.rows * parameters.lanes
@@ -78,8 +102,8 @@ def circuit(parameters: Rows, dot: Any, **facts: Any) -> Circuit:
         component=dot,
         facts={
             "latency": dot.latency,
-            "accumulator": {"width": shape.width, "signed": shape.signed},
             **facts,
+            "accumulator": accumulator,
         },
         lanes=lanes,
         flat=True,
@@ -92,12 +116,12 @@ def build_shift(parameters: ApotDot | PotDot) -> Circuit:
 
     weight_format = parameters.weight_format
     dot = ShiftDot(weight_format=weight_format, folded=parameters.folded, **size(parameters))
-    facts = {**described(weight_format), "folded": parameters.folded}
+    facts: dict[str, Any] = {"folded": parameters.folded}
     if parameters.folded:
         largest = 2**parameters.activation_width - 1
         excess = [largest * max(0, -level) for level in weight_format.levels]
         facts["fold"] = fold([[excess, excess]])
-    return circuit(parameters, dot, **facts)
+    return circuit(parameters, dot, weight_format=weight_format, **facts)
 
 
 def fold(excess: list[list[list[int]]], *, multiple: int = 1) -> dict[str, Any]:
@@ -109,7 +133,7 @@ def fold(excess: list[list[list[int]]], *, multiple: int = 1) -> dict[str, Any]:
     }
 
 
-def build_products(parameters: UniformDot | TableDot) -> Circuit:
+def build_products(parameters: UniformDot | SignMagnitudeDot | TableDot) -> Circuit:
     """The dot product of one multiplying circuit for each lane."""
     from hdl.dot import DotProduct
     from hdl.products import TableProduct, product_for
@@ -117,7 +141,7 @@ def build_products(parameters: UniformDot | TableDot) -> Circuit:
     weight_format = parameters.weight_format
     product = TableProduct if isinstance(parameters, TableDot) else product_for
     dot = DotProduct(weight_format=weight_format, product=product, **size(parameters))
-    return circuit(parameters, dot, **described(weight_format), folded=False)
+    return circuit(parameters, dot, weight_format=weight_format, folded=False)
 
 
 BLOCKS = (
@@ -130,7 +154,7 @@ BLOCKS = (
     ),
     Block(
         name="pot_dot",
-        summary="dot product for powers of two: one shift a lane",
+        summary="dot product for powers of two: one shift a lane, and a wide accumulator",
         parameters=PotDot,
         build=build_shift,
         examples=("--k 2", "--k 2 --activation-width 4 --folded"),
@@ -141,6 +165,13 @@ BLOCKS = (
         parameters=UniformDot,
         build=build_products,
         examples=("--bits 4", "--bits 8 --lanes 8 --rows 2"),
+    ),
+    Block(
+        name="signmag_dot",
+        summary="dot product for integers in sign and magnitude: multipliers without signs",
+        parameters=SignMagnitudeDot,
+        build=build_products,
+        examples=("--bits 4", "--bits 5 --activation-width 4"),
     ),
     Block(
         name="table_dot",

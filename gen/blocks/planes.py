@@ -6,7 +6,7 @@ from typing import Any
 from hdl.formats import Basis, Uniform
 
 from ..block import Block, Circuit
-from ..weights import BasisWeights, UniformWeights, described
+from ..weights import BasisWeights, UniformWeights
 from .dot_product import FoldableRows, Rows, circuit, fold, size
 
 
@@ -40,8 +40,7 @@ def build_basis(parameters: BasisDot) -> Circuit:
     """The dot product of selected pair sums, for bases."""
     weight_format = parameters.weight_format
     dot = _planes(parameters, weight_format, serial=parameters.serial)
-    facts = {
-        **described(weight_format),
+    facts: dict[str, Any] = {
         "coordinates": list(weight_format.coordinates),
         "serial": parameters.serial,
         "folded": parameters.folded,
@@ -50,7 +49,7 @@ def build_basis(parameters: BasisDot) -> Circuit:
         units = [2**parameters.activation_width - odd for odd in (0, 1)]
         planes = [[[a * unit, 0] for unit in units] for a in weight_format.coordinates]
         facts["fold"] = fold(planes if parameters.serial else [_by_code(planes)])
-    return circuit(parameters, dot, **facts)
+    return circuit(parameters, dot, weight_format=weight_format, **facts)
 
 
 def _by_code(planes: list[list[list[int]]]) -> list[list[int]]:
@@ -73,7 +72,7 @@ def build_uniform(parameters: UniformPlanesDot) -> Circuit:
     """The dot product of selected pair sums, for plain integers."""
     weight_format = Uniform(bits=parameters.bits)
     dot = _planes(parameters, weight_format)
-    facts = {**described(weight_format), "folded": parameters.folded}
+    facts: dict[str, Any] = {"folded": parameters.folded}
     if parameters.folded:
         units = [2**parameters.activation_width - odd for odd in (0, 1)]
         planes = [[[unit << bit, 0] for unit in units] for bit in range(parameters.bits)]
@@ -81,7 +80,7 @@ def build_uniform(parameters: UniformPlanesDot) -> Circuit:
         whole = 2**parameters.activation_width - 1
         excess = [[each + whole for each in codes] for codes in _by_code(planes)]
         facts["fold"] = fold([excess], multiple=2)
-    return circuit(parameters, dot, **facts)
+    return circuit(parameters, dot, weight_format=weight_format, **facts)
 
 
 def _planes(parameters: Parts, weight_format: Basis | Uniform, *, serial: bool = False) -> Any:
@@ -144,7 +143,7 @@ def build_popcount(parameters: PopcountDot) -> Circuit:
     weight_format = parameters.weight_format
     dot = Component(weight_format=weight_format, **size(parameters))
     coordinates = list(weight_format.coordinates)
-    return circuit(parameters, dot, **described(weight_format), coordinates=coordinates, folded=False)
+    return circuit(parameters, dot, weight_format=weight_format, coordinates=coordinates, folded=False)
 
 
 BLOCKS = (
