@@ -8,7 +8,6 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Member, Out
 
 from .formats import check_bool, check_int
-from .sums import registered
 
 MAX_ADDRESS_WIDTH = 12
 MAX_WORD_WIDTH = 32
@@ -111,7 +110,8 @@ class LutDecoder(wiring.Component):
     codes follow the last one's without a bubble.
 
     Writing does not disturb decoding: codes that come in the cycle of a write are decoded with the word's
-    old contents, codes of the next cycle with the new.  Words are 0 until written; reset leaves them alone.
+    old contents, codes of the next cycle with the new.  Words are 0 until written.  A synchronous `rst` sets
+    levels to 0, and leaves words alone.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class LutDecoder(wiring.Component):
             code, word = self.codes[lane], table.words[lane]
             m.d.comb += table.addresses[lane].eq(Cat(code[: len(code) - self._signed], self.bank))
             level = _with_sign(word, code[-1]) if self._signed else word
-            m.d.comb += self.levels[lane].eq(registered(m, level, name=f"level{lane}"))
+            m.d.sync += self.levels[lane].eq(level)
         return m
 
 

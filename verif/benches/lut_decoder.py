@@ -69,10 +69,10 @@ class Decoder:
         return -word if code >= self.size else word
 
     def random_cycle(self, *, write: tuple[int, int] | None = None, rst: bool = False) -> Cycle:
-        """Random codes of a random bank; a write takes effect after it."""
+        """Random codes of a random bank; a write takes effect after it, in a reset too."""
         codes = [random.randrange(1 << self.code_width) for _ in range(self.lanes)]
         bank = random.randrange(self.banks)
-        levels = [self.level(bank, code) for code in codes]
+        levels = [0 if rst else self.level(bank, code) for code in codes]
         if write:
             self.words[write[0]] = write[1]
         return Cycle(codes=codes, bank=bank, levels=levels, write=write, rst=rst)

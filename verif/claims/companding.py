@@ -102,7 +102,7 @@ class Decoder(_Companded):
         for lane in range(parameters["lanes"]):
             code = self.codes.word_select(lane, bits)
             word = tables["write"][Cat(code[: bits - signs], self._bank)]
-            level = Signal(parameters["outer_bits"], name=f"level{lane}", reset_less=True)
+            level = Signal(parameters["outer_bits"], name=f"level{lane}")
             m.d.sync += level.eq(Mux(code[-1], -word, word) if signs else word)
             m.d.comb += Assert(outputs["levels"].word_select(lane, len(level)) == level)
         return m
