@@ -24,11 +24,12 @@ from hdl.formats import Format
 from .checkpoint import Checkpoint
 from .layers import Quantized
 from .models import Pixels, build
-from .precision import MAX_BITS, REAL, LayerRule
+from .precision import LayerRule
 from .published import PUBLISHED
 from .quantizers import LSQWeight, RCFWeight
 from .quantizers.normalize import EPSILON
 from .recipe import ELSEWHERE, Recipe
+from .schemes import MAX_BITS, REAL
 
 PREFIX = "module."
 OUTER = ("conv1", "fc")

@@ -10,7 +10,8 @@ from torch import nn
 
 from .data import CLASSES
 from .models import build
-from .precision import FLOAT, Precision
+from .precision import Precision
+from .schemes import FLOAT
 from .training import optimizer
 
 _WARM_UP = 5

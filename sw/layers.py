@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .precision import FLOAT, LayerPrecision
 from .quantizers import Quantizer
+from .schemes import FLOAT, LayerPrecision
 
 # Kinds of layers with weights, which must not be passed over in silence.
 WEIGHTED = (

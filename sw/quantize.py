@@ -8,10 +8,11 @@ from torch import nn
 from hdl.console import RefusedError
 
 from .layers import WEIGHTED, Quantized, QuantizedConv2d, QuantizedLinear
-from .precision import LayerPrecision, Precision
+from .precision import Precision
 from .quantizers import Quantizer
 from .quantizers.catalog import activation_quantizer, weight_quantizer
 from .recipe import Recipe
+from .schemes import LayerPrecision
 from .tracing import calls
 
 Model = TypeVar("Model", bound=nn.Module)

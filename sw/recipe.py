@@ -10,7 +10,8 @@ from hdl.console import RefusedError
 from hdl.formats import check_bool, check_int
 
 from .checks import check_positive
-from .precision import FLOAT, LayerRule, Precision, rules_of
+from .precision import LayerRule, Precision, rules_of
+from .schemes import FLOAT
 
 # Names only, so that a command's help need not load torch: `sw.data` and `sw.models` hold the things.
 DATASETS = ("digits", "mnist", "fashion_mnist")

@@ -9,8 +9,8 @@ from click.core import ParameterSource
 
 from hdl.console import RefusedError
 
-from .precision import SCHEMES
 from .recipe import DATASETS, GRANULARITIES, MODELS, REGULARIZERS, Recipe
+from .schemes import SCHEMES
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint

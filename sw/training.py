@@ -16,9 +16,9 @@ from .allocation import Allocation, Allocator
 from .checkpoint import Checkpoint, fresh_model, initialize, save
 from .data import CLASSES, Dataset
 from .models import predictions
-from .precision import REAL
 from .recipe import Recipe
 from .regularizers import regularizer
+from .schemes import REAL
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4

@@ -13,10 +13,11 @@ from torch.nn import functional
 from hdl.console import RefusedError
 from hdl.formats import named
 from sw.models import FLOAT_MODELS, build
-from sw.precision import REAL, SCHEMES, LayerPrecision, LayerRule, Precision
+from sw.precision import LayerRule, Precision
 from sw.quantize import quantize, weighted_layers
 from sw.quantizers import AbsMaxWeight, LSQWeight, RCFActivation, RCFWeight
 from sw.recipe import Recipe
+from sw.schemes import REAL, SCHEMES, LayerPrecision
 
 APOT = Precision(scheme="apot", weight_bits=3, activation_bits=2)
 

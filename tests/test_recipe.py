@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from hdl.console import RefusedError
-from sw.precision import REAL, SCHEMES, LayerPrecision, LayerRule, Precision
+from sw.precision import LayerRule, Precision
 from sw.quantizers.catalog import CATALOG, activation_quantizer, weight_quantizer
 from sw.recipe import Recipe
+from sw.schemes import REAL, SCHEMES, LayerPrecision
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "sw" / "recipes").glob("*.toml"))
 

@@ -11,8 +11,9 @@ from hdl.console import RefusedError
 from sw import checkpoint as checkpoints
 from sw import models, training
 from sw.data import Dataset, digits
-from sw.precision import SCHEMES, Precision
+from sw.precision import Precision
 from sw.recipe import MODELS, Recipe
+from sw.schemes import SCHEMES
 from tests.few_digits import few_digits
 
 ROOT = Path(__file__).parents[1]

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from ..layers import QuantizedConv2d, QuantizedLinear
-from ..precision import LayerPrecision, Precision
+from ..precision import Precision
 from ..quantizers.catalog import activation_quantizer, weight_quantizer
+from ..schemes import LayerPrecision
 from .pixels import IMAGE_SCALE
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hdl.formats import Format
 
-from ..precision import FLOAT, REAL, LayerPrecision
+from ..schemes import FLOAT, REAL, LayerPrecision
 from .absmax import AbsMaxWeight
 from .base import Quantizer
 from .dmbq import DMBQWeight
