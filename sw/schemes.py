@@ -123,5 +123,6 @@ def _has(scheme: str, weight_bits: int) -> bool:
 
 
 def check_scheme(scheme: str) -> None:
+    """Refuse what is none of `SCHEMES` (ValueError)."""
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
