@@ -9,7 +9,7 @@ ifneq ($(filter-out icarus verilator,$(SIM)),)
 $(error SIM must be icarus or verilator, not $(SIM))
 endif
 
-.PHONY: help setup demo test nightly sim prove lint docs bench clean
+.PHONY: help setup demo test nightly sim prove lint docs bench report clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -44,6 +44,9 @@ docs: setup ## build the documentation into site/
 
 bench: setup ## measure speed, results as JSON
 	@$(PYTHON) -m verif bench
+
+report: setup ## measure what every block costs on each family: tables and a plot in build/report
+	@$(PYTHON) -m fpga report --blocks
 
 clean: ## remove everything generated; .venv stays
 	rm -rf build site .pytest_cache .mypy_cache .ruff_cache

