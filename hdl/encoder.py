@@ -21,7 +21,7 @@ class FixedEncoder(wiring.Component):
     Latency 1 cycle, one word a cycle, no back-pressure.
 
     The count is a `piecewise` function of the value.  For 4-bit codes of 18-bit values on ECP5, LUT4 and
-    twice the carry cells together, a lane takes 30 for ``apot_k2n2u`` and 8 for ``uniform_b4u``.  Behind a
+    twice the carry cells together, a lane takes 26 for ``apot_k2n2u`` and 8 for ``uniform_b4u``.  Behind a
     register that holds the saturated value, a comparator for each boundary takes 77 and 9 with it, and a
     binary search over constants 54 and 15.  It is the smallest for codes up to 8 bits and any levels too.
 
