@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 from .arithmetic import add, sum_shape
 from .dot import DotRows, check_size, weight_layout
 from .formats import Basis, Format, Uniform, check_bool
-from .sums import Digit, Weighted, adder_levels, registered, signed_digits, tree, weighted_sum
+from .formats.digits import Digit, signed_digits
+from .sums import Weighted, adder_levels, registered, tree, weighted_sum
 
 
 class PairTables(wiring.Component):

@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 from .arithmetic import sum_shape
 from .dot import DotRows, check_size, weight_layout
 from .formats import Basis
-from .sums import Weighted, adder_levels, registered, signed_digits, tree, weighted_sum
+from .formats.digits import signed_digits
+from .sums import Weighted, adder_levels, registered, tree, weighted_sum
 
 
 def _ones(m: Module, bits: Sequence[Value]) -> Value:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 from .arithmetic import add
+from .formats.digits import signed_digits
 
 
 def registered(m: Module, value: Value, *, name: str) -> Signal:
@@ -50,30 +51,6 @@ def _halve(
     if isinstance(left[0], Const):
         return sums, left
     return sums, [registered(m, carry, name=f"carry{level}_{i}") for i, carry in enumerate(left)]
-
-
-class Digit(NamedTuple):
-    """One signed power of two: ``sign · 2^shift``."""
-
-    shift: int
-    sign: int
-
-
-def signed_digits(number: int) -> tuple[Digit, ...]:
-    """The fewest signed powers of two that add up to a number, the lowest first (canonical signed digits).
-
-    No two are neighbours, and the last has the number's sign; 31 is ``-1 + 32``.
-    """
-    digits = []
-    shift = 0
-    while number:
-        if number % 2:
-            sign = 2 - number % 4
-            digits.append(Digit(shift, sign))
-            number -= sign
-        number //= 2
-        shift += 1
-    return tuple(digits)
 
 
 class Weighted(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 
 from hdl.formats import check_int
 from hdl.formats.basis import MAX_PLANES
+from hdl.formats.digits import adders
 
 from .expectation import DISTRIBUTIONS, Array, Distribution, midpoints
 
@@ -114,7 +115,9 @@ def optima(*, family: str, planes: int, starts: int = _STARTS, seed: int = 0) ->
     return sorted(found.values(), key=lambda fit: fit.error)
 
 
-def best_integers(*, family: str, planes: int, bits: int, near: list[Fit] | None = None) -> Fit:
+def best_integers(
+    *, family: str, planes: int, bits: int, most_adders: int | None = None, near: list[Fit] | None = None
+) -> Fit:
     """The integers of `bits` bits whose expected error, with the best scale for them, is least.
 
     Candidates are the integers around the optima, scaled to every largest coordinate; an optimum whose
@@ -122,22 +125,27 @@ def best_integers(*, family: str, planes: int, bits: int, near: list[Fit] | None
 
     Parameters
     ----------
+    most_adders
+        Only integers that a circuit applies with so few adders; at least one a plane but the first.
     near
         What `optima` found, if it is at hand.
 
     Raises
     ------
     TypeError, ValueError
-        If `family` is unknown, `planes` not from 1 to 4 or `bits` not from 1 to 10.
+        If `family` is unknown, `planes` not from 1 to 4, `bits` not from 1 to 10, or `most_adders` too few.
     """
     distribution = _distribution(family)
     check_int("bits", bits, low=1, high=MAX_INTEGER_BITS)
+    if most_adders is not None:
+        check_int("most_adders", most_adders, low=planes - 1)
     best = None
     for fit in near or optima(family=family, planes=planes):
         if best is None or fit.error < best.error:
-            around = np.array(
-                sorted(_around(np.array(fit.coordinates), largest=2**bits - 1)), dtype=np.float64
-            )
+            sets = sorted(_around(np.array(fit.coordinates), largest=2**bits - 1))
+            if most_adders is not None:
+                sets = [each for each in sets if adders(each) <= most_adders]
+            around = np.array(sets, dtype=np.float64)
             scale, error = best_scale(distribution, around, first=fit.coordinates[-1] / around[:, -1])
             at = int(np.argmin(np.round(error, 12)))
             found = Fit(family=family, coordinates=tuple(map(int, around[at])), scale=float(scale[at]))

@@ -10,8 +10,8 @@ from gen.__main__ import main
 from gen.blocks import catalog
 from gen.verilog import generate
 from hdl.formats import Basis, basis, named
+from hdl.formats.digits import adders, signed_digits
 from hdl.parameters import AcceleratorParameters
-from hdl.sums import signed_digits
 from tests.closed_form import basis_levels
 
 # Σ ±A_i in code order, plane 0 (the smallest coordinate) in bit 0, worked out by hand.
@@ -151,6 +151,7 @@ def test_signed_digits(number: int) -> None:
 def test_signed_digits_written_out() -> None:
     assert [tuple(digit) for digit in signed_digits(31)] == [(0, -1), (5, 1)]
     assert [tuple(digit) for digit in signed_digits(41)] == [(0, 1), (3, 1), (5, 1)]
+    assert (adders((18, 31, 41)), adders((7, 12, 16)), adders((1, 2, 4)), adders((1,))) == (6, 4, 2, 0)
 
 
 @pytest.mark.parametrize(

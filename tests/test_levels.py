@@ -225,6 +225,32 @@ def test_command(tmp_path: Path) -> None:
     assert content["rows"][3]["coordinates"] == [18, 31, 41]
 
 
+@pytest.mark.parametrize(
+    ("family", "planes", "adders", "coordinates", "penalty"),
+    [
+        ("laplace", 3, 4, [7, 12, 16], 0.0014),
+        ("gauss", 2, 1, [1, 2], 0.0116),
+        ("laplace", 2, 2, [5, 8], 0.00004),
+        ("gauss", 4, 3, [1, 2, 4, 8], 0.1671),
+    ],
+)
+def test_fewer_adders(
+    family: str, planes: int, adders: int, coordinates: list[int], penalty: float, tmp_path: Path
+) -> None:
+    """Found by a search over all small integers, apart from one from the optimum's neighbourhood."""
+    path = tmp_path / "levels.json"
+    assert (
+        command(
+            "--family", family, "--planes", str(planes), "--adders", str(adders), "--json", str(path)
+        ).exit_code
+        == 0
+    )
+    row = json.loads(path.read_text())["rows"][-1]
+    assert (row["name"], row["coordinates"]) == (f"best of {adders} adder{'s'[: adders > 1]}", coordinates)
+    assert row["adders"] <= adders
+    assert row["penalty"] == pytest.approx(penalty, abs=5e-5)
+
+
 @pytest.mark.parametrize(("family", "planes"), EVERY)
 def test_default_search_finds_the_hardwares_integers(family: str, planes: int, tmp_path: Path) -> None:
     path = tmp_path / "levels.json"
@@ -244,6 +270,10 @@ def test_default_search_finds_the_hardwares_integers(family: str, planes: int, t
         ),
         ("--family gauss --planes 5", "Invalid value for '--planes': 5 is not in the range 1<=x<=4."),
         ("--family gauss", "Missing option '--planes'."),
+        (
+            "--family gauss --planes 3 --adders 1",
+            "Invalid value for '--adders': must be at least 2 for 3 planes, not 1",
+        ),
     ],
 )
 def test_command_refuses(arguments: str, message: str) -> None:
