@@ -115,8 +115,8 @@ class LutDecoder(wiring.Component):
 
     Parameters
     ----------
-    code_width : int
-        Bits of a code; an index has 1 to 12 of them.
+    bits : int
+        Of a code; an index has 1 to 12 of them.
     outer_bits : int
         Bits of a level, at most 32, its sign included.
     lanes : int
@@ -132,7 +132,7 @@ class LutDecoder(wiring.Component):
     -------
     latency : int
         Cycles from `codes` to `levels`: 1.
-    codes : In(ArrayLayout(code_width, lanes))
+    codes : In(ArrayLayout(bits, lanes))
     bank : In(range(banks))
     levels : Out(ArrayLayout(signed(outer_bits) or unsigned(outer_bits), lanes))
     write : In(TableWrite)
@@ -151,7 +151,7 @@ class LutDecoder(wiring.Component):
     def __init__(
         self,
         *,
-        code_width: int,
+        bits: int,
         outer_bits: int,
         lanes: int,
         banks: int = 1,
@@ -159,15 +159,15 @@ class LutDecoder(wiring.Component):
         registers: bool = False,
     ) -> None:
         check_bool("signed", signed)
-        check_int("code_width", code_width, low=1 + signed, high=MAX_ADDRESS_WIDTH + signed)
+        check_int("bits", bits, low=1 + signed, high=MAX_ADDRESS_WIDTH + signed)
         check_int("outer_bits", outer_bits, low=1 + signed, high=MAX_WORD_WIDTH)
         check_int("lanes", lanes, low=1, high=MAX_PORTS)
         check_int("banks", banks, low=1, high=MAX_BANKS)
         bank_width = (banks - 1).bit_length()
-        width, word_width = code_width - signed + bank_width, outer_bits - signed
+        width, word_width = bits - signed + bank_width, outer_bits - signed
         if width > MAX_ADDRESS_WIDTH:
             raise ValueError(
-                f"code_width and banks must give at most {2**MAX_ADDRESS_WIDTH} words, not {2**width!r}"
+                f"bits and banks must give at most {2**MAX_ADDRESS_WIDTH} words, not {2**width!r}"
             )
         self._signed = signed
         self._table = LoadableTable(
@@ -175,7 +175,7 @@ class LutDecoder(wiring.Component):
         )
         super().__init__(
             {
-                "codes": In(data.ArrayLayout(code_width, lanes)),
+                "codes": In(data.ArrayLayout(bits, lanes)),
                 "bank": In(bank_width),
                 "levels": Out(data.ArrayLayout(Shape(outer_bits, signed=signed), lanes)),
                 "write": In(TableWrite(address_width=width, data_width=word_width)),
@@ -282,7 +282,7 @@ class Companding:
     def decoder(self, index_width: int, word_width: int, lanes: int) -> LutDecoder:
         """A decoder from indices to the words of one of the level tables, without signs."""
         return LutDecoder(
-            code_width=index_width,
+            bits=index_width,
             outer_bits=word_width,
             lanes=lanes,
             banks=self.banks,

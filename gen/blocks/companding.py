@@ -104,7 +104,7 @@ def build_decoder(parameters: Decoder) -> Circuit:
 
     index = parameters.bits - (not parameters.unsigned)
     decoder = LutDecoder(
-        code_width=parameters.bits,
+        bits=parameters.bits,
         outer_bits=parameters.outer_bits,
         lanes=parameters.lanes,
         banks=parameters.banks,
