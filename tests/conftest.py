@@ -27,3 +27,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "simulator" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("simulator") or SIMULATORS
         metafunc.parametrize("simulator", [name for name in SIMULATORS if name in chosen], scope="session")
+
+
+def _only(simulator: str, request: pytest.FixtureRequest) -> str:
+    chosen = request.config.getoption("simulator")
+    if chosen and simulator not in chosen:
+        pytest.skip(f"runs on {simulator}")
+    return simulator
+
+
+@pytest.fixture
+def icarus(request: pytest.FixtureRequest) -> str:
+    """For a test that runs on Icarus alone, where it is quick."""
+    return _only("icarus", request)
+
+
+@pytest.fixture
+def verilator(request: pytest.FixtureRequest) -> str:
+    """For a test that runs on Verilator alone."""
+    return _only("verilator", request)

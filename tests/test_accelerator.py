@@ -44,11 +44,31 @@ def check_random(shape: str, seeds: list[int], gaps: str, verilog: Path, simulat
     assert exchanged.busy_cycles == cycles
 
 
-@pytest.mark.parametrize(("seed", "gaps"), list(enumerate(GAPS)))
+def check_pauses(shape: str, gaps: str, folder: Path, simulator: str) -> None:
+    """Two networks of their own for every pattern of pauses."""
+    seed = 2 * list(GAPS).index(gaps)
+    check_random(shape, [seed, seed + 1], gaps, written(shape, folder), simulator)
+
+
+@pytest.mark.parametrize("gaps", ["steady", "both_slow"])
 @pytest.mark.parametrize("shape", grouped(SHAPES))
-def test_random_networks(shape: str, seed: int, gaps: str, tmp_path: Path, simulator: str) -> None:
-    """Bits and cycles alike with every combination of pauses; two networks a run."""
-    check_random(shape, [2 * seed, 2 * seed + 1], gaps, written(shape, tmp_path), simulator)
+def test_random_networks_on_icarus(shape: str, gaps: str, tmp_path: Path, icarus: str) -> None:
+    """Bits and cycles alike, with and without pauses."""
+    check_pauses(shape, gaps, tmp_path, icarus)
+
+
+@pytest.mark.parametrize("gaps", GAPS)
+@pytest.mark.parametrize("shape", grouped(["apot_k2n1o_4x8", "pot_k2_3x2"]))
+def test_random_networks_on_verilator(shape: str, gaps: str, tmp_path: Path, verilator: str) -> None:
+    """Two of the shapes, since a build takes long, with every combination of pauses."""
+    check_pauses(shape, gaps, tmp_path, verilator)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("gaps", GAPS)
+@pytest.mark.parametrize("shape", grouped(SHAPES))
+def test_random_networks_with_every_pause(shape: str, gaps: str, tmp_path: Path, simulator: str) -> None:
+    check_pauses(shape, gaps, tmp_path, simulator)
 
 
 @pytest.mark.nightly

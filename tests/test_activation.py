@@ -19,7 +19,7 @@ from hdl.activation import FixedDecoder, LoadableDecoder
 from hdl.encoder import FixedEncoder, LoadableEncoder
 from hdl.formats import Format, Table, Uniform, apot, named
 from hdl.layouts import search_order
-from tests.test_benches import only, written
+from tests.test_benches import written
 from verif.simulators import Bench, SimulationError, run
 
 LEVELS: dict[str, tuple[int, ...]] = {
@@ -129,16 +129,6 @@ def run_loaded_encoder(simulator: str, *, encodings: int, width: int = 8) -> Non
         entries += in_tree_order(halves, code_width=3, top=2 ** (width - 1) - 1)
         maps.append({value: encoded(levels, value, fraction=1) for value in values_of(width)})
     run_unit(design, simulator, tests=LOADED, maps=maps, entries=entries)
-
-
-@pytest.fixture
-def icarus(request: pytest.FixtureRequest) -> str:
-    return only("icarus", request)
-
-
-@pytest.fixture
-def verilator(request: pytest.FixtureRequest) -> str:
-    return only("verilator", request)
 
 
 @pytest.mark.parametrize("name", QUICK)

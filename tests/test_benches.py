@@ -100,23 +100,6 @@ REST = [
 ]
 
 
-@pytest.fixture
-def icarus(request: pytest.FixtureRequest) -> str:
-    return only("icarus", request)
-
-
-@pytest.fixture
-def verilator(request: pytest.FixtureRequest) -> str:
-    return only("verilator", request)
-
-
-def only(simulator: str, request: pytest.FixtureRequest) -> str:
-    chosen = request.config.getoption("simulator")
-    if chosen and simulator not in chosen:
-        pytest.skip(f"runs on {simulator}")
-    return simulator
-
-
 @pytest.mark.parametrize(("block", "values"), EVERYWHERE, ids=label)
 def test_processing_element(block: str, values: dict[str, Any], simulator: str) -> None:
     run_element(block, values, simulator)

@@ -9,7 +9,7 @@ import pytest
 
 from gen.verilog import Design, generate
 from hdl.formats import Companded, level_table, product_table
-from tests.test_benches import label, only, width_of, written
+from tests.test_benches import label, width_of, written
 from verif.simulators import Bench, SimulationError, run
 
 
@@ -117,16 +117,6 @@ DECODERS = [
     {"bits": 4, "outer_bits": 12, "lanes": 2, "registers": True},
     {"bits": 1, "outer_bits": 2, "unsigned": True},
 ]
-
-
-@pytest.fixture
-def icarus(request: pytest.FixtureRequest) -> str:
-    return only("icarus", request)
-
-
-@pytest.fixture
-def verilator(request: pytest.FixtureRequest) -> str:
-    return only("verilator", request)
 
 
 @pytest.mark.parametrize("values", DECODERS[:1], ids=label)

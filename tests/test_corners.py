@@ -107,7 +107,7 @@ def _on_icarus(request: pytest.FixtureRequest) -> None:
         pytest.skip("runs on icarus")
 
 
-NIGHTLY = {"one-lane", "one-group", "wide-codes", "ternary", "three-rows", "far-shifts"}
+NIGHTLY = set(CORNERS) - {"smallest", "one-row", "narrow-codes", "wide-weights", "partial-words"}
 
 
 @pytest.mark.parametrize(

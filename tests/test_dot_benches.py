@@ -15,7 +15,7 @@ from tests.closed_form import (
     sign_magnitude_levels,
     uniform_levels,
 )
-from tests.test_benches import SHUFFLED, label, only, width_of, written
+from tests.test_benches import SHUFFLED, label, width_of, written
 from verif.simulators import Bench, SimulationError, run
 
 ALL_PAIRS = 20_000
@@ -134,16 +134,6 @@ CODEBOOKS = [
     {"level_width": 2, "activation_width": 1, "lanes": 1, "rows": 1, "folded": True},
     {"level_width": 6, "activation_width": 8, "lanes": 4, "rows": 3},
 ]
-
-
-@pytest.fixture
-def icarus(request: pytest.FixtureRequest) -> str:
-    return only("icarus", request)
-
-
-@pytest.fixture
-def verilator(request: pytest.FixtureRequest) -> str:
-    return only("verilator", request)
 
 
 @pytest.mark.parametrize(("block", "values"), EVERYWHERE, ids=label)
