@@ -1,0 +1,44 @@
+"""Networks of schemes that have no array of their own: packed, simulated, equal to the integer reference."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sw import training
+from sw.compiler import compile_network
+from sw.data import digits
+from sw.export import integer_network
+from sw.fitting import fitting_parameters
+from sw.recipe import Recipe
+from verif import reference
+from verif.network import accelerator, classify
+
+MIXED = Recipe(scheme="dmbq", epochs=2, lba="cp", average_bits=(2.0, 4.0), lba_ratio=1.0)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(Recipe(scheme="lcq", weight_bits=3, activation_bits=3, epochs=1), id="lcq"),
+        pytest.param(Recipe(scheme="lloyd", weight_bits=4, epochs=1), id="lloyd", marks=pytest.mark.nightly),
+        pytest.param(Recipe(scheme="dmbq", epochs=1), id="dmbq", marks=pytest.mark.nightly),
+        pytest.param(MIXED, id="dmbq-mixed", marks=pytest.mark.nightly),
+    ],
+)
+def test_the_accelerator_computes_what_was_exported(recipe: Recipe, tmp_path: Path) -> None:
+    """Boundaries that are not halfway, a table for each layer, and a scale for each channel."""
+    data = digits()
+    network = integer_network(training.train(recipe, data, tmp_path / "net.pt"))
+    parameters = replace(
+        fitting_parameters(network), rows=4, lanes=4, requantizers=4, weight_words=4096, channel_words=1024
+    )
+    compiled = compile_network(network, parameters)
+    verilog = tmp_path / "accelerator.v"
+    verilog.write_text(accelerator(parameters).verilog)
+    images = data.test_images[:1]
+    answers = classify(compiled, images.numpy(), verilog=verilog, simulator="icarus")
+    np.testing.assert_array_equal(answers.logits, reference.run(network, images).logits.numpy())
+    given = [layer.boundaries is not None for layer in network.layers[:-1]]
+    assert all(given) if recipe.scheme == "lcq" else not any(given)
