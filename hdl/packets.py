@@ -112,7 +112,7 @@ class PacketReader(wiring.Component):
         return m
 
     def _take_header(self, m: Module, header: data.View, refuse: Refuse) -> None:
-        count = Signal(range(HEADER_WORDS))
+        count = Signal(range(HEADER_WORDS), name="header_words")
         m.d.sync += header.eq(Cat(header.as_value()[STREAM_WIDTH:], self.data))
         m.d.sync += count.eq(count + 1)
         with m.If(count == HEADER_WORDS - 1):
@@ -153,7 +153,7 @@ class PacketReader(wiring.Component):
 
     def _load(self, m: Module, header: data.View, refuse: Refuse) -> None:
         """Write slice after slice; the header's address and count keep the place."""
-        position, last_slice = Signal(8), Signal(8)
+        position, last_slice = Signal(8, name="position"), Signal(8)
         with m.Switch(header.section):
             for section in Section:
                 with m.Case(section):
@@ -224,8 +224,10 @@ class Responder(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        status, cycles = Signal.like(self.status), Signal.like(self.cycles)
-        count, word = Signal.like(self.count), Signal.like(self.result_address)
+        status, cycles, count = (
+            Signal.like(port, name=f"held_{port.name}") for port in (self.status, self.cycles, self.count)
+        )
+        word = Signal.like(self.result_address)
         lane = Signal(range(self._lanes))
         waiting = Signal.like(self.result.as_value())
         m.d.comb += [self.busy.eq(1), self.result_address.eq(word)]

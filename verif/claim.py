@@ -30,6 +30,10 @@ class Claim:
     steps
         Cycles of the induction's longest hypothesis, at least the longest way from an input to an
         assertion.  By default two more than the description's latency.
+    from_any_state
+        In place of induction: the assertions hold after `steps` cycles from any state whatever, be it
+        reachable or not, hence always.  For circuits that forget, whose cycles need no hypothesis; by
+        default after as many cycles as the latency.
     generator
         Makes the design, if it is not in the catalog.
     slow
@@ -41,6 +45,7 @@ class Claim:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     says: str = ""
     steps: int | None = None
+    from_any_state: bool = False
     generator: Callable[..., Design] = generate
     slow: bool = False
 

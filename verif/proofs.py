@@ -28,8 +28,24 @@ if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
 
 TIMEOUT = 600
-PROVEN = "Induction step proven: SUCCESS!"
-REFUTED = "model found for base case: FAIL!"
+PROVEN = ("Induction step proven: SUCCESS!", "SAT proof finished - no model found: SUCCESS!")
+REFUTED = ("model found for base case: FAIL!", "SAT proof finished - model found: FAIL!")
+PREPARATION = (
+    "read_verilog design.v",
+    "read_rtlil specification.il",
+    "hierarchy -check -top specification",
+    "proc -norom",
+    "flatten",
+    "memory_map",
+    "opt_clean -purge",
+    "chformal -lower",
+    "setundef -anyseq",
+    "opt -full",
+    "async2sync",
+    "dffunmap",
+    "opt -full",
+)
+"""Undefined values may be anything; `opt` merges what several instances compute from the same inputs."""
 
 
 class ProofError(SimulationError):
@@ -44,7 +60,13 @@ def prove(claim: Claim) -> float:
     ProofError
         If there is a counterexample, or no proof within the time limit.
     """
-    return prove_design(claim.design(), specification=claim.specification, name=str(claim), steps=claim.steps)
+    return prove_design(
+        claim.design(),
+        specification=claim.specification,
+        name=str(claim),
+        steps=claim.steps,
+        from_any_state=claim.from_any_state,
+    )
 
 
 def prove_design(
@@ -53,28 +75,19 @@ def prove_design(
     specification: "Callable[[Description], Component]",
     name: str,
     steps: int | None = None,
+    from_any_state: bool = False,
 ) -> float:
     """Prove that a design keeps to the specification that its description implies; as `prove`."""
     from amaranth.back import rtlil
 
     start = time.monotonic()
-    latency = design.description.get("latency", 0)
-    longest = latency + 2 if steps is None else steps
     top = rtlil.convert(specification(design.description), name="specification", emit_src=False)
-    script = [
-        "read_verilog design.v",
-        "read_rtlil specification.il",
-        "hierarchy -check -top specification",
-        "proc -norom",
-        "flatten",
-        "memory_map",
-        "chformal -lower",
-        "opt -full",
-        "async2sync",
-        "dffunmap",
-        "opt_clean",
-        f"sat -tempinduct -prove-asserts -set-assumes -initsteps {min(latency, longest)} -maxsteps {longest}",
-    ]
+    latency = design.description.get("latency", 0)
+    if from_any_state:
+        method = _window(latency if steps is None else steps)
+    else:
+        method = _induction(latency + 2 if steps is None else steps)
+    script = [*PREPARATION, *method]
     with tempfile.TemporaryDirectory() as folder:
         write_text(Path(folder) / "design.v", design.verilog)
         write_text(Path(folder) / "specification.il", top)
@@ -89,12 +102,23 @@ def prove_design(
             )
         except subprocess.TimeoutExpired as error:
             raise ProofError(f"{name}: no proof within {TIMEOUT} s") from error
-    if REFUTED in child.stdout:
+    if any(each in child.stdout for each in REFUTED):
         raise ProofError(f"{name}: must keep to its specification, but a counterexample was found")
-    if PROVEN not in child.stdout:
+    if not any(each in child.stdout for each in PROVEN):
         last = (child.stdout + child.stderr).strip().splitlines()[-1:]
         raise ProofError(f"{name}: not proven ({' '.join(last)})")
     return time.monotonic() - start
+
+
+def _induction(longest: int) -> list[str]:
+    """From the state that a reset leaves, by a hypothesis of so many cycles or fewer."""
+    return [f"sat -tempinduct -prove-asserts -set-assumes -maxsteps {longest}"]
+
+
+def _window(cycles: int) -> list[str]:
+    """After so many cycles from any state."""
+    cut = ["setattr -unset init"]
+    return [*cut, f"sat -seq {cycles + 1} -prove-asserts -prove-skip {cycles} -set-assumes"]
 
 
 def report(blocks: Sequence[str], *, slow: bool = False) -> None:

@@ -25,7 +25,7 @@ HEADROOM = 2
 
 
 def instance(
-    m: Module, description: Mapping[str, Any], *, name: str = "dut", **inputs: ValueLike
+    m: Module, description: Mapping[str, Any], *, name: str | None = "dut", **inputs: ValueLike
 ) -> dict[str, Signal]:
     """An instance of the generated module inside a specification; returns its outputs.
 
@@ -34,7 +34,7 @@ def instance(
     description
         The description beside the module's Verilog.
     name
-        Of the submodule.
+        Of the submodule, if it has one.
     inputs
         What each input port is connected to; ``clk`` and ``rst`` are the specification's unless given.
 
@@ -54,11 +54,15 @@ def instance(
         for port in ports.values()
         if port["direction"] == "output"
     }
-    m.submodules[name] = Instance(
+    unit = Instance(
         description["name"],
         **{f"i_{port}": value for port, value in given.items()},
         **{f"o_{port}": signal for port, signal in outputs.items()},
     )
+    if name is None:
+        m.submodules += unit
+    else:
+        m.submodules[name] = unit
     return outputs
 
 
@@ -109,11 +113,8 @@ class Specification(wiring.Component):
         wide = signed(len(accumulator) + 1 + HEADROOM)
         enable, clear, term = self.enable, self.clear, Signal(wide, name="term")
         m.d.comb += term.eq(sum(self._products(), Const(0)))
-        for stage in range(self._latency - 1):
-            enable, clear, term = (
-                _registered(m, value, name=f"{name}{stage}")
-                for name, value in (("enable", enable), ("clear", clear), ("term", term))
-            )
+        cycles = self._latency - 1
+        enable, clear, term = (delayed(m, value, cycles=cycles) for value in (enable, clear, term))
         total, floor, ceiling = (Signal(wide, name=name) for name in ("total", "floor", "ceiling"))
         least, most = self._lanes * self._low, self._lanes * self._high
         for register, step in ((total, term), (floor, least), (ceiling, most)):
@@ -141,7 +142,10 @@ class Specification(wiring.Component):
         return products
 
 
-def _registered(m: Module, value: Signal, *, name: str) -> Signal:
-    register = Signal.like(value, name=name)
-    m.d.sync += register.eq(value)
-    return register
+def delayed(m: Module, value: Value, *, cycles: int, reset_less: bool = False) -> Value:
+    """`value` after `cycles` registers, which start at 0."""
+    for _ in range(cycles):
+        register = Signal(value.shape(), name="delayed", reset_less=reset_less)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
