@@ -29,7 +29,7 @@ nightly: setup ## run the tests that are too long for every change
 	@$(PYTEST) -m nightly
 
 sim: setup ## run the cocotb benches on both simulators, or on one: make sim SIM=icarus
-	@$(PYTEST) tests/test_benches.py tests/test_dot_benches.py tests/test_accelerator.py $(SIM:%=--simulator %)
+	@$(PYTEST) tests/test_benches.py tests/test_dot_benches.py tests/test_companding.py tests/test_activation.py tests/test_accelerator.py $(SIM:%=--simulator %)
 
 prove: setup ## prove that blocks equal their level tables, for all inputs and all time
 	@$(PYTHON) -m verif prove

@@ -18,7 +18,8 @@ class PairTables(wiring.Component):
     """Sum and difference of each pair of neighbouring activations: the front end that rows share.
 
     A plane of two lanes is one of ``±(a0 + a1)`` and ``±(a0 - a1)``, so a row only selects.  Latency 1
-    cycle, one vector a cycle, no back-pressure.  A last activation without a neighbour has 0 for one.
+    cycle, one vector a cycle, no back-pressure.  A synchronous `rst` sets sums and differences to 0.  A last
+    activation without a neighbour has 0 for one.
 
     Parameters
     ----------
@@ -66,10 +67,7 @@ class PairTables(wiring.Component):
         lanes += [Const(0, len(lanes[0]))] * (2 * self._pairs - len(lanes))
         for pair, (left, right) in enumerate(zip(lanes[::2], lanes[1::2], strict=True)):
             difference = left + ~right if self._folded else left - right
-            m.d.comb += self.sums[pair].eq(registered(m, left + right, name=f"sum{pair}"))
-            m.d.comb += self.differences[pair].eq(
-                registered(m, difference[: len(left) + 1], name=f"difference{pair}")
-            )
+            m.d.sync += [self.sums[pair].eq(left + right), self.differences[pair].eq(difference)]
         if self._with_total:
             sums = [self.sums[pair] for pair in range(self._pairs)]
             total = tree(m, sums, [Const(0)] * len(sums))[0]

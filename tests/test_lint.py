@@ -19,6 +19,8 @@ BLOCKS = [
     ("apot_pe", {"k": 3, "n": 3}),
     ("pot_pe", {"k": 3}),
     ("uniform_pe", {"bits": 4}),
+    ("signmag_pe", {"bits": 4}),
+    ("signmag_pe", {"bits": 2, "activation_width": 1, "depth": 1}),
     ("table_pe", {"levels": (0, 1, 2, 4, -7, -1, -2, -4)}),
     ("table_pe", {"format": "apot_k2n2"}),
     ("apot_dot", {"k": 2, "n": 2, "lanes": 5}),
@@ -34,6 +36,19 @@ BLOCKS = [
     ("basis_dot", {"family": "gauss", "planes": 3, "lanes": 4, "serial": True, "folded": True}),
     ("popcount_dot", {"family": "gauss", "planes": 4, "lanes": 5, "rows": 2, "activation_width": 3}),
     ("popcount_dot", {"coordinates": (1,), "lanes": 1, "activation_width": 1, "depth": 1}),
+    ("signmag_dot", {"bits": 4, "lanes": 3, "rows": 2}),
+    ("uniform_planes_dot", {"bits": 4, "lanes": 5, "rows": 2}),
+    ("uniform_planes_dot", {"bits": 3, "lanes": 4, "folded": True, "rows_only": True}),
+    ("pair_tables", {"lanes": 5, "with_total": True}),
+    ("pair_tables", {"lanes": 4, "folded": True}),
+    ("codebook_dot", {"level_width": 5, "lanes": 6, "rows": 2, "folded": True}),
+    ("codebook_dot", {"level_width": 2, "lanes": 1, "activation_width": 1}),
+    ("activation_decoder", {"format": "apot_k2n2u", "lanes": 2}),
+    ("activation_encoder", {"format": "apot_k2n2u", "lanes": 2}),
+    ("lut_decoder", {"bits": 4, "lanes": 3, "banks": 3}),
+    ("lcq_pe", {}),
+    ("lcq_dot", {"lanes": 5}),
+    ("product_dot", {"weight_bits": 2, "activation_bits": 2, "lanes": 5}),
 ]
 NAMES = ["-".join([block, *map(str, values.values())]) for block, values in BLOCKS]
 
