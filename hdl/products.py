@@ -167,8 +167,9 @@ class MagnitudeProduct(Product):
         m = Module()
         sign = self.weight[-1]
         magnitude = Signal(len(self.product) - 1)
+        narrow, wide = sorted((self.weight[:-1], self.activation), key=len)
         m.d.comb += [
-            magnitude.eq(self.weight[:-1] * self.activation),
+            magnitude.eq(narrow * wide if len(narrow) > 1 else narrow.replicate(len(wide)) & wide),
             self.product.eq(Cat(magnitude ^ sign.replicate(len(magnitude)), sign).as_signed()),
             self.carry.eq(sign),
         ]
