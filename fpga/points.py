@@ -198,6 +198,7 @@ DOTS = (
         _dot("binary basis, popcount", "popcount_dot", family="laplace", planes=planes, activation_width=4)
         for planes in (1, 2)
     ),
+    *(_dot("uniform, sign and magnitude", "signmag_dot", bits=bits) for bits in UNIFORM_BITS[1:]),
     _dot("codebook, table and multiplier", "table_dot", levels=NF4),
     *(
         replace(_dot("codebook, sums in memory", "codebook_dot", level_width=width), bits=4, range_bits=width)

@@ -55,6 +55,12 @@ class Processes:
             raise StoppedError
         return child.returncode, output + errors
 
+    @property
+    def running(self) -> int:
+        """How many children there are."""
+        with self._lock:
+            return len(self._running)
+
     def stop(self) -> None:
         """Kill every child, and start none any more."""
         with self._lock:

@@ -35,12 +35,12 @@ def chosen_points(patterns: Sequence[str]) -> list[Point]:
     Raises
     ------
     RefusedError
-        If there is none.
+        If a pattern fits none.
     """
-    found = selected(tuple(patterns)) if patterns else points()
-    if not found:
-        raise RefusedError(f"no point fits {' or '.join(patterns)}; points begin with a block's name")
-    return found
+    for pattern in patterns:
+        if not selected((pattern,)):
+            raise RefusedError(f"no point fits {pattern}; points begin with a block's name")
+    return selected(tuple(patterns)) if patterns else points()
 
 
 def chosen_targets(names: Sequence[str]) -> list[Target]:

@@ -191,7 +191,10 @@ TARGETS = {
             name="xilinx",
             about="Xilinx 7 series: LUT1 to LUT6 and CARRY4",
             unit="LUT, those of a LUT memory included",
-            script=("synth_xilinx -flatten -nodsp -nowidelut -noiopad -noclkbuf -top {top}",),
+            script=(  # without the many cells that nothing here is made of, which take seconds to read
+                "read_verilog -lib -specify +/xilinx/cells_sim.v",
+                "synth_xilinx -flatten -nodsp -nowidelut -noiopad -noclkbuf -top {top} -run prepare:",
+            ),
             kinds=(r"LUT\d|INV", "CARRY4", r"FD[A-Z]+", r"RAM\d.*|SRL.*", r"RAMB.*", r"DSP48E1"),
             areas={r"LUT\d|INV|SRL.*|RAM\d+X1S": 1, r"RAM\d+X1D": 2, r"RAM\d+M": 4, "RAM32M16": 8},
         ),
