@@ -9,7 +9,8 @@ from hdl.formats import Companded, check_bool, check_int
 
 from ..checks import check_positive
 from .base import SMALLEST_SCALE, Quantizer
-from .companding import Rounding, companded_format, curve, rounding
+from .companding import Pieces, Rounding, companded_format, curve, rounding
+from .projection import chunks
 
 SMALLEST_VARIANCE = 1e-24
 
@@ -17,6 +18,7 @@ SMALLEST_VARIANCE = 1e-24
 class _Compand(torch.autograd.Function):
     """``sgn(x) α g'(|x| / α)``, and eqs. 7, 11 and 12 in closed form, straight through both roundings.
 
+    All that the curve's gradient needs of values and gradients are two sums over each of its pieces.
     α and θ are not read, but receive the gradients: `scale` and the quantizer's curve stand for them.
     """
 
@@ -24,48 +26,71 @@ class _Compand(torch.autograd.Function):
     def forward(
         ctx: Any, values: Tensor, _alpha: Tensor, _theta: Tensor, quantizer: "_Companded", scale: float
     ) -> Tensor:
-        rounded = quantizer.rounding()
-        bound = scale * quantizer.outer
-        ratio = (quantizer.magnitude(values) / bound).contiguous()
-        index = torch.bucketize(ratio, rounded.edges)
-        levels = rounded.levels[index]
-        result = quantizer.signs(values) * levels * scale
-        ctx.save_for_backward(values, ratio, index, result)
-        ctx.rounded, ctx.quantizer, ctx.bound = rounded, quantizer, bound
-        return result.masked_fill_(values.isnan(), float("nan"))
+        rounded, pieces, levels = quantizer.pieces(scale)
+        table = (levels * scale).to(values.dtype)
+        result = torch.empty_like(values, memory_format=torch.contiguous_format)
+        found = torch.empty(result.shape, dtype=torch.int16, device=values.device)
+        for part, piece, out in chunks(values, found, result):
+            index = pieces.find(part)
+            piece.copy_(index)
+            torch.index_select(table, 0, index, out=out)
+        ctx.save_for_backward(values, found, result)
+        ctx.rounded, ctx.pieces, ctx.quantizer, ctx.bound = (
+            rounded,
+            pieces,
+            quantizer,
+            scale * quantizer.outer,
+        )
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         (gradient,) = gradients
-        values, ratio, index, result = ctx.saved_tensors
-        rounded, quantizer, bound = ctx.rounded, ctx.quantizer, ctx.bound
-        bent = rounded.curve
-        slopes, count = bent.slopes, len(bent.shares)
-        inside = (ratio < 1) & (quantizer.signs(values) != 0)
-        masked = gradient * inside
-        # Interval of each argument and slope there; slope where its rounded value is expanded.
-        here = bent.intervals(ratio)
-        back = slopes[rounded.pieces][index]
-        linear = masked * values
-        if quantizer.exact:
-            linear = linear * slopes[here] / back
-        to_alpha = ((gradient * result).sum() - linear.sum()) / bound
-        pushed = (masked * quantizer.signs(values) * bound / back).reshape(-1)
-        here = here.reshape(-1)
-        offset = (ratio.reshape(-1) * count - here) / count
-        zeros = torch.zeros_like(bent.shares)
-        to_slopes = zeros.index_add(0, here, pushed * offset)
-        to_starts = zeros.index_add(0, here, pushed)
-        # What expanding takes off depends on the rounded value only.
-        summed = pushed.new_zeros(len(rounded.levels)).index_add(0, index.reshape(-1), pushed)
-        heights = torch.arange(len(summed), dtype=pushed.dtype, device=pushed.device) / quantizer.steps
-        rises = (heights - bent.starts[rounded.pieces]) / slopes[rounded.pieces]
-        to_slopes = to_slopes.index_add(0, rounded.pieces, -summed * rises)
-        to_starts = to_starts.index_add(0, rounded.pieces, -summed)
-        later = to_starts.flip(0).cumsum(0).flip(0) - to_starts
-        to_shares = count * to_slopes + later
-        to_theta = bent.shares * (to_shares - torch.dot(bent.shares, to_shares))
-        return masked, to_alpha, to_theta, None, None
+        values, found, result = ctx.saved_tensors
+        pieces, bound = ctx.pieces, ctx.bound
+        masked = torch.empty_like(gradient, memory_format=torch.contiguous_format)
+        count = len(pieces.index) + 1
+        pushes, moments = gradient.new_zeros(count), gradient.new_zeros(count)
+        to_bound = gradient.new_zeros(())
+        low = -bound if ctx.quantizer.signed else 0.0
+        for g, x, piece, q, inside in chunks(gradient, values, found, result, masked):
+            torch.ops.aten.hardtanh_backward.grad_input(g, x, low, bound, grad_input=inside)
+            index = piece.int()
+            pushes.index_add_(0, index, inside)
+            moments.index_add_(0, index, inside * x)
+            to_bound += torch.dot(g, q)
+        to_theta, linear = _curve_gradient(ctx, pushes[:-1], moments[:-1])
+        return masked, (to_bound - linear) / bound, to_theta, None, None
+
+
+def _curve_gradient(ctx: Any, pushes: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
+    """θ's gradient, and what the clipping value's one loses to ``x dQ/dx``, from sums over pieces.
+
+    Parameters
+    ----------
+    pushes, moments
+        For each piece the sum of the unclipped gradient, and of its product with the values.
+    """
+    rounded, pieces, quantizer = ctx.rounded, ctx.pieces, ctx.quantizer
+    bent, dtype = rounded.curve, pushes.dtype
+    slopes, count = bent.slopes, len(bent.shares)
+    # Slope where each rounded height is expanded again.
+    back = slopes[rounded.pieces][pieces.index]
+    linear = moments * slopes[pieces.interval] / back if quantizer.exact else moments
+    pushed = pieces.sign * ctx.bound / back * pushes
+    offset = moments / back - pushed * (pieces.interval.to(dtype) / count)
+    zeros = torch.zeros_like(bent.shares)
+    to_slopes = zeros.index_add(0, pieces.interval, offset)
+    to_starts = zeros.index_add(0, pieces.interval, pushed)
+    # What expanding takes off depends on the rounded height only.
+    summed = pushed.new_zeros(len(rounded.levels)).index_add(0, pieces.index, pushed)
+    heights = torch.arange(len(summed), dtype=dtype, device=pushed.device) / quantizer.steps
+    rises = (heights - bent.starts[rounded.pieces]) / slopes[rounded.pieces]
+    to_slopes = to_slopes.index_add(0, rounded.pieces, -summed * rises)
+    to_starts = to_starts.index_add(0, rounded.pieces, -summed)
+    later = to_starts.flip(0).cumsum(0).flip(0) - to_starts
+    to_shares = count * to_slopes + later
+    return bent.shares * (to_shares - torch.dot(bent.shares, to_shares)), linear.sum()
 
 
 class _Companded(Quantizer):
@@ -105,14 +130,6 @@ class _Companded(Quantizer):
         """The clipping value, in the values' unit."""
         return self.alpha
 
-    def signs(self, values: Tensor) -> Tensor:
-        """-1, 0 or 1: the sign if signed, else whether a value is above 0."""
-        return values.sign() if self.signed else (values > 0).to(values.dtype)
-
-    def magnitude(self, values: Tensor) -> Tensor:
-        """Distance from 0; values below it have none if unsigned."""
-        return values.abs() if self.signed else values.relu()
-
     @torch.no_grad()
     def scale(self, values: Tensor) -> float:
         """Real value of one outer level for this tensor, positive."""
@@ -122,11 +139,19 @@ class _Companded(Quantizer):
         return max(bound.item() / self.outer, SMALLEST_SCALE)
 
     @torch.no_grad()
+    def pieces(self, scale: float) -> tuple[Rounding, Pieces, Tensor]:
+        """The rounded curve, its pieces for a scale, and their levels; then that of what is not a number."""
+        rounded = self.rounding()
+        pieces = Pieces(rounded, signed=self.signed, bound=scale * self.outer)
+        levels = pieces.sign * rounded.levels[pieces.index]
+        return rounded, pieces, torch.cat([levels, levels.new_tensor([float("nan")])])
+
+    @torch.no_grad()
     def levels(self, values: Tensor) -> Tensor:
         """The outer level of every value (int64)."""
-        prepared, rounded = self.prepared(values), self.rounding()
-        ratio = (self.magnitude(prepared) / (self.scale(values) * self.outer)).contiguous()
-        return (self.signs(prepared) * rounded.levels[torch.bucketize(ratio, rounded.edges)]).long()
+        _, pieces, levels = self.pieces(self.scale(values))
+        prepared = self.prepared(values)
+        return levels[pieces.find(prepared.reshape(-1))].reshape(prepared.shape).long()
 
     @torch.no_grad()
     def edges(self) -> Tensor:

@@ -14,7 +14,7 @@ from .base import SMALLEST_SCALE, Quantizer
 from .clip import StraightThrough
 from .companding import companded_format
 from .normalize import normalized
-from .projection import Search
+from .projection import Projection, projection
 
 _ROUNDS = 20_000
 _SETTLED = 1e-10
@@ -136,5 +136,5 @@ class LloydWeight(Quantizer):
             self.centroids.copy_(lloyd_step(prepared.detach().abs(), self.centroids, zero=self.zero))
         return StraightThrough.apply(prepared, self.scale(), self._projection())
 
-    def _projection(self) -> Search:
-        return Search(self.format).to(self.centroids.device)
+    def _projection(self) -> Projection:
+        return projection(self.format).to(self.centroids.device)
