@@ -233,7 +233,8 @@ def mixed(model: nn.Module) -> nn.Module:
     """Give a network's DMBQ quantizers a number of bits for each channel, in place.
 
     Weights are split by output channel, and the activations between layers, which have learned clipping
-    values, by channel.  The first and the last layer's weights, which are not DMBQ's, stay.
+    values, by channel.  The first and the last layer's weights, which are not DMBQ's, stay as they are, and
+    so do activations that may be negative.
 
     Raises
     ------

@@ -159,6 +159,30 @@ def test_a_network_is_watched_where_it_is_quantized():
     }  # fmt: skip
 
 
+def test_any_model_gives_bits():
+    """Activations are quantized at the inputs of layers; the shortcut's is one of its own."""
+    torch.manual_seed(0)
+    precision = Precision(scheme="dmbq", weight_bits=3, activation_bits=2)
+    model = mixed(build("resnet20_projection", input_shape=(3, 8, 8), classes=10, precision=precision))
+    allocator = Allocator(model, Allocation(end=1, ratio=1.0))
+    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    model(images).square().sum().backward()
+    assert [len(side.tensors) for side in (allocator.weights, allocator.activations)] == [20, 20]
+    assert (allocator.weights.average, allocator.activations.average) == (3, 2)
+    allocator.step(1)
+    assert (allocator.weights.average, allocator.activations.average) == (2, 2)
+
+
+def test_bits_are_taken_in_the_last_stage_only(tmp_path):
+    recipe = replace(RECIPE, progressive=True, epochs=1, lba_end=1, average_bits=(3.5, 4.0), weight_bits=4)
+    done = training.train(recipe, few_digits(), tmp_path / "net.pt")
+    assert [(row["stage"], row["weight_bits"], row["activation_bits"]) for row in done.history] == [
+        ("float", 32, 32), ("dmbq 4/5", 4, 5), ("dmbq 4/4", pytest.approx(3.5, abs=0.01), 4.0),
+    ]  # fmt: skip
+    assert [recipe.allocates(stage) for stage in range(3)] == [False, False, True]
+    assert checkpoints.load(tmp_path / "net.pt").network() is not None
+
+
 RECIPE = Recipe(
     scheme="dmbq", epochs=6, batch_size=32, lba="cp", average_bits=(2.0, 3.3), lba_end=5, lba_ratio=0.9
 )
