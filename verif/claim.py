@@ -1,6 +1,6 @@
 """What can be proven: a generated block, and a specification with assertions on it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ class Claim:
         Of the generator's catalog.
     specification
         Makes, from the description beside the block's Verilog, a component that holds an instance of the
-        block (see `verif.specification.instance`) and its assertions and assumptions.
+        block (see `verif.specification.instance`) and its assertions and assumptions; or several, which are
+        the steps of a proof.
     parameters
         The block's parameters.
     says
@@ -41,7 +42,7 @@ class Claim:
     """
 
     block: str
-    specification: Callable[[Description], "Component"]
+    specification: Callable[[Description], "Component | Iterable[Component]"]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     says: str = ""
     steps: int | None = None

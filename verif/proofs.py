@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TIMEOUT = 600
 PROVEN = ("Induction step proven: SUCCESS!", "SAT proof finished - no model found: SUCCESS!")
 REFUTED = ("model found for base case: FAIL!", "SAT proof finished - model found: FAIL!")
-PREPARATION = (
+READING = (
     "read_verilog design.v",
     "read_rtlil specification.il",
     "hierarchy -check -top specification",
@@ -39,13 +39,10 @@ PREPARATION = (
     "memory_map",
     "opt_clean -purge",
     "chformal -lower",
-    "setundef -anyseq",
-    "opt -full",
-    "async2sync",
-    "dffunmap",
-    "opt -full",
+    "setundef -anyseq",  # undefined values may be anything
 )
-"""Undefined values may be anything; `opt` merges what several instances compute from the same inputs."""
+SIMPLIFYING = ("opt -full", "async2sync", "dffunmap", "opt -full")
+"""Also merges what several instances compute from the same inputs."""
 
 
 class ProofError(SimulationError):
@@ -72,24 +69,33 @@ def prove(claim: Claim) -> float:
 def prove_design(
     design: Design,
     *,
-    specification: "Callable[[Description], Component]",
+    specification: "Callable[[Description], Component | Iterable[Component]]",
     name: str,
     steps: int | None = None,
     from_any_state: bool = False,
 ) -> float:
     """Prove that a design keeps to the specification that its description implies; as `prove`."""
-    from amaranth.back import rtlil
+    from amaranth.lib.wiring import Component
 
     start = time.monotonic()
-    top = rtlil.convert(specification(design.description), name="specification", emit_src=False)
     latency = design.description.get("latency", 0)
     if from_any_state:
-        method = _window(latency if steps is None else steps)
+        script = _window(latency if steps is None else steps)
     else:
-        method = _induction(latency + 2 if steps is None else steps)
-    script = [*PREPARATION, *method]
+        script = _induction(latency + 2 if steps is None else steps)
+    made = specification(design.description)
+    for component in [made] if isinstance(made, Component) else made:
+        _run(design.verilog, component, script, name=name)
+    return time.monotonic() - start
+
+
+def _run(verilog: str, component: "Component", script: Sequence[str], *, name: str) -> None:
+    """Prove the assertions of one specification."""
+    from amaranth.back import rtlil
+
     with tempfile.TemporaryDirectory() as folder:
-        write_text(Path(folder) / "design.v", design.verilog)
+        write_text(Path(folder) / "design.v", verilog)
+        top = rtlil.convert(component, name="specification", emit_src=False)
         write_text(Path(folder) / "specification.il", top)
         try:
             child = subprocess.run(
@@ -107,18 +113,18 @@ def prove_design(
     if not any(each in child.stdout for each in PROVEN):
         last = (child.stdout + child.stderr).strip().splitlines()[-1:]
         raise ProofError(f"{name}: not proven ({' '.join(last)})")
-    return time.monotonic() - start
 
 
 def _induction(longest: int) -> list[str]:
     """From the state that a reset leaves, by a hypothesis of so many cycles or fewer."""
-    return [f"sat -tempinduct -prove-asserts -set-assumes -maxsteps {longest}"]
+    proof = f"sat -tempinduct -prove-asserts -set-assumes -maxsteps {longest}"
+    return [*READING, *SIMPLIFYING, proof]
 
 
 def _window(cycles: int) -> list[str]:
-    """After so many cycles from any state."""
-    cut = ["setattr -unset init"]
-    return [*cut, f"sat -seq {cycles + 1} -prove-asserts -prove-skip {cycles} -set-assumes"]
+    """After so many cycles from any state; registers are split into bits, to be merged bit by bit."""
+    proof = f"sat -seq {cycles + 1} -prove-asserts -prove-skip {cycles} -set-assumes"
+    return [*READING, "setattr -unset init", "opt -full", "simplemap t:$*dff*", *SIMPLIFYING, proof]
 
 
 def report(blocks: Sequence[str], *, slow: bool = False) -> None:

@@ -34,7 +34,7 @@ REGISTER = re.compile(r"^  reg (?:\[(\d+):0\] )?(\w+) = ", re.MULTILINE)
 
 
 def opened(block: str, **parameters: Any) -> Design:
-    """A stream block of the accelerator, with its registers as outputs more: for an induction's hypothesis."""
+    """A stream block of the accelerator, with its registers as outputs too: for an induction's hypothesis."""
     chosen = AcceleratorParameters(**parameters)
     made = design(
         Circuit(component=BLOCKS[block](parameters=chosen), flat=True),
