@@ -27,6 +27,8 @@ APOT: tuple[dict[str, Any], ...] = (
 )
 ACTIVATIONS = ("uniform_b4u", "apot_k2n2u")
 PLANES = (1, 2, 3, 4)
+CHEAP_COORDINATES = ((1, 2, 4), (7, 12, 16))
+"""Three planes of two and of four adders, where the default ones take six (`sw levels --adders`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +195,7 @@ DOTS = (
     *(_dot("PoT", "pot_dot", k=k) for k in (2, 3)),
     *(_dot("APoT", "apot_dot", **each) for each in APOT),
     *(_dot("binary basis", "basis_dot", family="laplace", planes=planes) for planes in PLANES),
+    *(_dot("binary basis", "basis_dot", coordinates=each) for each in CHEAP_COORDINATES),
     _dot("binary basis, a plane a cycle", "basis_dot", family="laplace", planes=2, serial=True),
     *(
         _dot("binary basis, popcount", "popcount_dot", family="laplace", planes=planes, activation_width=4)
