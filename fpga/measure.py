@@ -129,7 +129,8 @@ class Measurement:
     def _netlist(self, target: Target, design: Source) -> dict[str, Any]:
         def make() -> dict[str, Any]:
             found = target.synthesize(design.verilog, top=design.top, processes=self.processes)
-            return {"cells": found.cells, "area": found.area, "module": found.module}
+            netlist = found.module if target.name == ROUTED else None
+            return {"cells": found.cells, "area": found.area, "module": netlist}
 
         found: dict[str, Any] = self.cache.get(self._key(target, design), make)
         return found
