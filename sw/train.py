@@ -235,8 +235,10 @@ def _recipe(path: Path | None, options: dict[str, Any]) -> Recipe:
 
 def _above_target(recipe: Recipe, row: dict[str, Any]) -> str:
     """What to say if bits are left that the allocation should have taken."""
+    if recipe.lba is None:
+        return ""
     found = row["weight_bits"], row["activation_bits"]
-    if recipe.lba is None or all(have <= want for have, want in zip(found, recipe.average_bits, strict=True)):
+    if all(have <= want for have, want in zip(found, recipe.average_bits, strict=True)):
         return ""
     wanted = "/".join(f"{bits:g}" for bits in recipe.average_bits)
     return (
