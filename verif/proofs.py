@@ -122,9 +122,9 @@ def _induction(longest: int) -> list[str]:
 
 
 def _window(cycles: int) -> list[str]:
-    """After so many cycles from any state; registers are split into bits, to be merged bit by bit."""
+    """After so many cycles from any state; cells are split into bits, to be merged bit by bit."""
     proof = f"sat -seq {cycles + 1} -prove-asserts -prove-skip {cycles} -set-assumes"
-    return [*READING, "setattr -unset init", "opt -full", "simplemap t:$*dff*", *SIMPLIFYING, proof]
+    return [*READING, "setattr -unset init", "opt -full", "simplemap", *SIMPLIFYING, proof]
 
 
 def report(blocks: Sequence[str], *, slow: bool = False) -> None:

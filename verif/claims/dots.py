@@ -196,13 +196,26 @@ def terms(description: Description, *, split: bool = False) -> Iterator[Terms]:
 class Planes(Vectors):
     """A vector's sum is the weighted sum of a single plane's: of each plane, or of the one that comes.
 
+    Plain integers have the highest plane inverted, and the sum of all activations taken off; what is left is
+    twice the sum, and halved unless it is folded.
+
     The description is of both dot products; see `with_one_plane`.
     """
 
     def __init__(self, description: Description) -> None:
         super().__init__(description)
         self._one = description["one_plane"]
-        self._coordinates = list(description.get("coordinates", ()))
+        self._integers = "coordinates" not in description
+        levels = description["levels"]
+        bits = range((len(levels) - 1).bit_length())
+        self._coordinates = [1 << bit for bit in bits] if self._integers else description["coordinates"]
+        top = len(levels) // 2 if self._integers else 0
+        for code, level in enumerate(levels):
+            signed_sum = sum(
+                (2 * ((code ^ top) >> bit & 1) - 1) * each for bit, each in enumerate(self._coordinates)
+            )
+            if signed_sum != (2 * level + 1 if self._integers else level):
+                raise ValueError(f"levels must be sums of plus or minus coordinates, not {level!r}")
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -210,15 +223,25 @@ class Planes(Vectors):
             coordinate = self.by_plane(m, self._coordinates)
             sums = [coordinate * term for term in self._plane(m, self.weights)]
         else:
-            codes = [self.weights[number :: self.code_width] for number in range(self.code_width)]
-            planes = [self._plane(m, code) for code in codes]
+            planes = [self.weights[number :: self.code_width] for number in range(self.code_width)]
+            if self._integers:
+                planes[-1] = ~planes[-1]
+            terms = [self._plane(m, plane) for plane in planes]
             sums = [
                 sum((weight * term for weight, term in zip(self._coordinates, row, strict=True)), Const(0))
-                for row in zip(*planes, strict=True)
+                for row in zip(*terms, strict=True)
             ]
+        if self._integers:
+            ones = self._plane(m, Const(-1, self.lanes * self.rows))
+            sums = [self._of_integers(total, every) for total, every in zip(sums, ones, strict=True)]
         for term, total in zip(self.terms(m), sums, strict=True):
             m.d.comb += Assert(term == total)
         return m
+
+    def _of_integers(self, total: Value, activations: Value) -> Value:
+        if self.description["folded"]:
+            return total + self.lanes * (2**self.activation_width - 1) - activations
+        return (total - activations) >> 1
 
     def _plane(self, m: Module, bits: Value) -> list[Value]:
         later = self.latency - self._one["latency"]
@@ -297,11 +320,13 @@ SHIFTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("uniform_dot", {"bits": 4}),
     ("table_dot", {"format": "uniform_b4"}),
 )
-PLANES: tuple[dict[str, Any], ...] = (
-    {"family": "laplace", "planes": 2},
-    {"family": "laplace", "planes": 3},
-    {"family": "laplace", "planes": 4},
-    {"family": "laplace", "planes": 2, "serial": True},
+SLOW: tuple[dict[str, Any], ...] = ({"family": "laplace", "planes": 3}, {"family": "laplace", "planes": 4})
+PLANES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("basis_dot", {"family": "laplace", "planes": 2}),
+    ("basis_dot", {"family": "laplace", "planes": 2, "serial": True}),
+    *(("basis_dot", parameters) for parameters in SLOW),
+    ("uniform_planes_dot", {"bits": 2}),
+    ("uniform_planes_dot", {"bits": 4}),
 )
 
 
@@ -313,21 +338,24 @@ def _claims() -> Iterator[Claim]:
     yield _terms("apot_dot", k=2, n=1, lanes=4, rows=3)
     yield _sums("apot_dot", k=2, n=1, lanes=4, rows=3)
     yield _terms("basis_dot", coordinates=(1,), folded=True)
-    yield _terms("basis_dot", coordinates=(1,), activation_width=4)
-    for choice in PLANES:
-        for more in ({"folded": True}, {}):
-            parameters = {**choice, **more, "activation_width": 4}
-            slow = choice["planes"] > 2 or (more == {} and "serial" in choice)
+    yield _terms("basis_dot", coordinates=(1,))
+    for block, choice in PLANES:
+        for fold in ({"folded": True}, {}):
+            parameters = {**choice, **fold}
             yield Claim(
-                block="basis_dot",
+                block=block,
                 parameters=parameters,
                 specification=Planes,
                 generator=with_one_plane,
                 says="planes",
                 from_any_state=True,
-                slow=slow,
+                slow=choice in SLOW,
             )
-            yield _sums("basis_dot", slow=slow, **parameters)
+            yield _sums(block, **parameters)
+    for planes, width in ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (3, 1), (4, 1)):
+        parameters = {"family": "laplace", "planes": planes, "activation_width": width, "lanes": 4}
+        yield _terms("popcount_dot", **parameters)
+        yield _sums("popcount_dot", **parameters)
 
 
 def _terms(block: str, *, split: bool = False, **parameters: Any) -> Claim:
@@ -340,8 +368,8 @@ def _terms(block: str, *, split: bool = False, **parameters: Any) -> Claim:
     )
 
 
-def _sums(block: str, *, slow: bool = False, **parameters: Any) -> Claim:
-    return Claim(block=block, parameters=parameters, specification=Sums, says="sums", slow=slow)
+def _sums(block: str, **parameters: Any) -> Claim:
+    return Claim(block=block, parameters=parameters, specification=Sums, says="sums")
 
 
 CLAIMS = tuple(_claims())
