@@ -67,7 +67,8 @@ class Point:
 
     @cached_property
     def weight_format(self) -> Format | None:
-        return getattr(catalog()[self.block].parameters(**self.parameters), "weight_format", None)
+        found = getattr(catalog()[self.block].parameters(**self.parameters), "weight_format", None)
+        return found if isinstance(found, Format) else None
 
     @property
     def weight_bits(self) -> int | None:
