@@ -272,7 +272,8 @@ class Sums(Vectors):
         floor, ceiling = running(low, "floor"), running(high, "ceiling")
         m.d.comb += Assume((floor >= self.vectors * sum(lows)) & (ceiling <= self.vectors * sum(highs)))
         sums = self.accumulators(m, enable=self.enable, clear=self.clear)
-        for row, (accumulator, term) in enumerate(zip(sums, self.terms(m), strict=True)):
+        terms = self.accumulators(m, enable=1, clear=1)  # with the same reset, so that most is shared
+        for row, (accumulator, term) in enumerate(zip(sums, terms, strict=True)):
             total = running(term, f"total{row}")
             m.d.comb += [
                 Assume(~filled | ((term >= low) & (term <= high))),
@@ -282,11 +283,10 @@ class Sums(Vectors):
         return m
 
     def _control(self, m: Module) -> tuple[Value, Value, Value]:
-        """Enable and clear when a vector's sum is there, and whether any can be."""
+        """Enable and clear when a vector's sum is there, and whether any can be since the reset."""
         enable, clear, filled = self.enable, self.clear, Const(1)
         for _ in range(self.latency):
-            enable, clear = (delayed(m, value, cycles=1) for value in (enable, clear))
-            filled = delayed(m, filled, cycles=1, reset_less=True)
+            enable, clear, filled = (delayed(m, value, cycles=1) for value in (enable, clear, filled))
             m.d.comb += Assert(filled | ~enable)
         return enable, clear, filled
 
