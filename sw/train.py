@@ -294,5 +294,6 @@ class _Bar:
         self.progress.console.print(
             f"{row['stage']:>12}  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  "
             f"train {row['train_accuracy']:.2%}  test {row['test_accuracy']:.2%}"
-            f"  bits {row['weight_bits']:.2f}/{row['activation_bits']:.2f}"
+            f"  bits {round(row['weight_bits'], 2):g}/{round(row['activation_bits'], 2):g}",
+            soft_wrap=True,
         )

@@ -124,7 +124,7 @@ def test_regularizers_and_allocation_from_the_command_line(tmp_path):
     }.items():
         code, output = invoke(*common, *options, "-o", tmp_path / f"{name}.pt")
         assert code == 0, output
-        assert "bits 3.00/4.00" in output
+        assert "  bits 3/4\n" in output
         states[name] = checkpoints.load(tmp_path / f"{name}.pt").model["blocks.1.convolution.weight"]
     assert torch.equal(states["late"], states["plain"])
     assert not torch.equal(states["br"], states["plain"])
