@@ -121,8 +121,9 @@ def test_planes_are_weighted_sums() -> None:
     design = with_one_plane("basis_dot", coordinates=(5, 8), folded=True, **FOUR)
     prove = partial(prove_design, specification=Planes, name="planes", from_any_state=True)
     prove(design)
+    wrong = {"coordinates": [5, 9], "levels": [-14, -4, 4, 14]}
     with refuted:
-        prove(replace(design, description={**design.description, "coordinates": [5, 9]}))
+        prove(replace(design, description={**design.description, **wrong}))
 
 
 @pytest.fixture(scope="module")
