@@ -30,7 +30,7 @@ def svg(report: Facts) -> str:
             _panel(axes, report, [each for each in chosen if each["activation_width"] == width], schemes)
             axes.set_title(f"{width}-bit activations")
             axes.set_xlabel("bits of a weight's code")
-            axes.set_ylabel("ECP5 LUT4 per MAC, without accumulator and front end")
+            axes.set_ylabel("ECP5 LUT4 per MAC")
         if widths:
             handles, labels = axes.get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
@@ -75,7 +75,7 @@ def _panel(axes: Any, report: Facts, points: list[Facts], schemes: list[str]) ->
         "_",
         color="black",
         linestyle="none",
-        label="multiplier of the range of the scheme below it",
+        label="multiplier of equal range, joined to its scheme",
     )
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, linewidth=0.3)

@@ -126,13 +126,20 @@ def plain(group: str, bits: int, activation_width: int) -> Point:
 
 
 def points() -> list[Point]:
-    """All points: the baselines of every one among them, none twice."""
+    """All points: the baselines of every one among them, none twice, those of a scheme together."""
     found: dict[str, Point] = {}
     for line in (*DOTS, *ELEMENTS, *BLOCKS):
         for point in _expanded(line):
             for each in (point, *point.baselines.values()):
                 found.setdefault(str(each), each)
-    return list(found.values())
+    schemes = list(dict.fromkeys((point.group, point.scheme) for point in found.values()))
+    return sorted(
+        found.values(),
+        key=lambda point: (
+            schemes.index((point.group, point.scheme)),
+            point.block == PLAIN.get(point.group) and point.weight_bits,
+        ),
+    )
 
 
 def selected(patterns: tuple[str, ...]) -> list[Point]:

@@ -10,7 +10,8 @@ Facts = dict[str, Any]
 MARKER = re.compile(
     r"^(<!-- resources(?:: (\w+))? -->)\n.*?^(<!-- /resources -->)$", re.MULTILINE | re.DOTALL
 )
-SIZES = ("activation_width", "depth", "folded")
+SIZES = ("activation_width", "activation_outer_bits", "depth", "folded")
+MOST_LEVELS = 4
 NONE = "–"
 SLOW = " ✗"
 """Behind a frequency below the target."""
@@ -203,13 +204,15 @@ def _known(pair: list[Facts | None]) -> Facts:
 
 
 def _label(point: Facts) -> str:
-    """The block and its options but for sizes; a list of levels is shortened."""
+    """The block and its options; of weights, but for sizes, and a list of levels is shortened."""
     words = [point["block"]]
     for name, value in point["parameters"].items():
-        if name not in SIZES:
-            flag = f"--{name.replace('_', '-')}"
-            many = isinstance(value, list | tuple)
-            words.append(flag if value is True else f"{flag} …" if many else f"{flag} {value}")
+        if point["group"] == "block" or name not in SIZES:
+            words.append(f"--{name.replace('_', '-')}")
+            if isinstance(value, list | tuple):
+                words.append(",".join(map(str, value)) if len(value) <= MOST_LEVELS else "…")
+            elif value is not True:
+                words.append(str(value))
     return " ".join(words)
 
 
