@@ -328,7 +328,7 @@ PLANES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("basis_dot", {"family": "laplace", "planes": 3, **TINY}),
     ("basis_dot", {"family": "laplace", "planes": 4, **TINY}),
     ("basis_dot", {"family": "laplace", "planes": 4, "serial": True}),
-    ("uniform_planes_dot", {"bits": 2}),
+    ("uniform_planes_dot", {"bits": 2, **TINY}),
     ("uniform_planes_dot", {"bits": 4, **TINY}),
 )
 
