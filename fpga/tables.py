@@ -51,6 +51,7 @@ def summary(report: Facts) -> str:
                 f"`{label}`",
                 _known(pair)["weight_bits"],
                 *(_joined(each) for each in zip(*costs, strict=True)),
+                _joined([_front_end(point) for point in pair]),
                 _joined([_mhz(point, "worst") for point in pair]),
             )
         )
@@ -61,6 +62,7 @@ def summary(report: Facts) -> str:
         "LUT4 per MAC",
         "multiplier of equal bits",
         "of equal range",
+        "front end",
         "MHz",
     )
     return table(header, rows)
@@ -83,7 +85,7 @@ def dots(report: Facts) -> str:
                 _per_mac(point),
                 *_baselines(report, point),
                 found.get("row", NONE),
-                found.get("front_end", NONE),
+                _front_end(point),
                 found["accumulator"],
                 _mhz(point, "median"),
                 _mhz(point, "worst"),
@@ -237,6 +239,11 @@ def _per_mac(point: Facts | None, target: str = "ecp5") -> str:
 def _area(point: Facts | None, target: str = "ecp5") -> str:
     found = point["targets"].get(target) if point else None
     return f"{found['area']:,}" if found else NONE
+
+
+def _front_end(point: Facts | None) -> str:
+    found = point["targets"].get("ecp5") if point else None
+    return str(found["front_end"]) if found and "front_end" in found else NONE
 
 
 def _mhz(point: Facts | None, which: str) -> str:
