@@ -109,8 +109,8 @@ class Point:
         }
 
     def with_rows(self, rows: int) -> "Point | None":
-        """The same with several rows, if it can have them."""
-        if "rows" not in _names(self.block):
+        """The same with several rows, if it is a dot product that can have them."""
+        if self.group != "dot" or "rows" not in _names(self.block):
             return None
         return replace(self, parameters={**self.parameters, "rows": rows})
 

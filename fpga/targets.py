@@ -123,7 +123,8 @@ class Target:
             self.tidy(module)
         cells: dict[str, int] = {}
         for cell in module["cells"].values():
-            cells[cell["type"]] = cells.get(cell["type"], 0) + 1
+            if cell["type"] != "$scopeinfo":  # where a flattened module was, no hardware
+                cells[cell["type"]] = cells.get(cell["type"], 0) + 1
         area = statistics["area"] if self.library else self.area(cells)
         return Netlist(cells=dict(sorted(cells.items())), area=round(area), module=module)
 

@@ -200,6 +200,15 @@ def test_every_point_has_its_baselines_beside_it() -> None:
         assert point.group == "block" or point.weight_bits, str(point)
 
 
+def test_rows_are_counted_of_dot_products_only() -> None:
+    """An accelerator has rows too, but no cost for each."""
+    accelerator = next(point for point in points() if point.block == "accelerator")
+    assert accelerator.with_rows(2) is None
+    double = SMALL.with_rows(2)
+    assert double
+    assert str(double) == f"{SMALL} --rows 2"
+
+
 def test_a_selection_has_its_baselines() -> None:
     names = {str(point) for point in selected(("pot_pe --k 2 --activation-width 4",))}
     tail = f"--activation-width 4 --depth {DEPTH}"
