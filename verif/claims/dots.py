@@ -318,7 +318,7 @@ SHIFTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("apot_dot", {"k": 2, "n": 2, "folded": True}),
     ("pot_dot", {"k": 2, "folded": True}),
     ("uniform_dot", {"bits": 4}),
-    ("table_dot", {"format": "uniform_b4"}),
+    ("table_dot", {"format": "uniform_b4", "lanes": 4, "activation_width": 4}),
 )
 TINY = {"lanes": 2, "activation_width": 2, "depth": 64}
 """For planes whose sums have many digits: a solver cannot tell that adders may change places."""
