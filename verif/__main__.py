@@ -101,7 +101,7 @@ Examples:
   python -m verif prove --all basis_dot
 """
 )
-@click.option("--all", "slow", is_flag=True, help="The slow claims too, which take hours.")
+@click.option("--all", "slow", is_flag=True, help="The slow claims too, which take minutes each.")
 @click.argument("blocks", nargs=-1)
 def prove(blocks: tuple[str, ...], slow: bool) -> None:
     """Prove that blocks keep to their specifications, for all inputs and all time; all BLOCKS by default."""
