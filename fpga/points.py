@@ -27,8 +27,8 @@ APOT: tuple[dict[str, Any], ...] = (
 )
 ACTIVATIONS = ("uniform_b4u", "apot_k2n2u")
 PLANES = (1, 2, 3, 4)
-CHEAP_COORDINATES = ((1, 2, 4), (7, 12, 16))
-"""Three planes of two and of four adders, where the default ones take six (`sw levels --adders`)."""
+CHEAP_COORDINATES = ((1, 2), (1, 2, 4), (7, 12, 16))
+"""Two planes of one adder, three of two and of four, where the default ones take two and six."""
 
 
 @dataclass(frozen=True, kw_only=True)
