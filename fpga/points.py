@@ -47,7 +47,7 @@ class Point:
         Bits of a weight's code, and of the smallest two's complement that holds its levels, where the
         parameters have no format that tells.
     memories
-        It has memories, which may become block memories.
+        The families on which it is meant to have block memories.
     """
 
     group: str
@@ -56,7 +56,7 @@ class Point:
     parameters: dict[str, Any] = field(default_factory=dict)
     bits: int | None = None
     range_bits: int | None = None
-    memories: bool = False
+    memories: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The options with which ``python -m gen`` writes it."""
@@ -193,8 +193,8 @@ def _companding(bits: int, width: int) -> dict[str, Any]:
     return {**codes, "outer_bits": 8, "activation_outer_bits": width}
 
 
-def _block(scheme: str, block: str, *, memories: bool = False, **parameters: Any) -> Point:
-    return Point(group="block", scheme=scheme, block=block, parameters=parameters, memories=memories)
+def _block(scheme: str, block: str, **parameters: Any) -> Point:
+    return Point(group="block", scheme=scheme, block=block, parameters=parameters)
 
 
 DOTS = (
@@ -212,7 +212,12 @@ DOTS = (
     *(_dot("uniform, sign and magnitude", "signmag_dot", bits=bits) for bits in UNIFORM_BITS[1:]),
     _dot("codebook, table and multiplier", "table_dot", levels=NF4),
     *(
-        replace(_dot("codebook, sums in memory", "codebook_dot", level_width=width), bits=4, range_bits=width)
+        replace(
+            _dot("codebook, sums in memory", "codebook_dot", level_width=width),
+            bits=4,
+            range_bits=width,
+            memories=("ice40",),  # which has no other memories
+        )
         for width in (6, 8)
     ),
     *(
@@ -245,5 +250,8 @@ BLOCKS = (
     *(_block("encoder", "activation_encoder", format=each) for each in ACTIVATIONS),
     _block("encoder, loadable", "activation_encoder", encodings=2, code_width=4),
     _block("decoder, companded", "lut_decoder", bits=4, outer_bits=8, lanes=LANES),
-    _block("accelerator", "accelerator", rows=4, lanes=4, requantizers=2, memories=True),
+    replace(
+        _block("accelerator", "accelerator", rows=4, lanes=4, requantizers=2),
+        memories=("ecp5", "ice40", "xilinx", "osu018"),
+    ),
 )

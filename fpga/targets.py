@@ -184,7 +184,10 @@ TARGETS = {
             name="ice40",
             about="Lattice iCE40: SB_LUT4 and SB_CARRY",
             unit="SB_LUT4, of which each holds one SB_CARRY",
-            script=("synth_ice40 -top {top}",),
+            script=(  # it has no LUT memory: tables that ask for it are registers
+                'setattr -set ram_style "registers" a:ram_style=distributed',
+                "synth_ice40 -top {top}",
+            ),
             kinds=("SB_LUT4", "SB_CARRY", "SB_DFF.*", "none", "SB_RAM.*|SB_SPRAM.*", "SB_MAC16"),
             areas={"SB_LUT4": 1},
         ),

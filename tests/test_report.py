@@ -71,8 +71,8 @@ def test_measurements_are_of_every_point(committed: dict[str, Any]) -> None:
 
 def test_block_memories_are_where_they_are_meant(committed: dict[str, Any]) -> None:
     for point, facts in zip(points(), committed["points"], strict=True):
-        for target in facts["targets"].values():
-            assert point.memories or target["block memories"] == 0, facts["name"]
+        for name, target in facts["targets"].items():
+            assert name in point.memories or target["block memories"] == 0, (facts["name"], name)
 
 
 def test_what_was_routed_is_what_was_counted(committed: dict[str, Any]) -> None:
