@@ -10,7 +10,7 @@ from hdl.console import RefusedError
 from . import nextpnr, yosys
 from .cache import Cache, digest
 from .designs import ROOT, Source, accumulator, accumulator_source, installed, source
-from .points import Point
+from .points import FRONT_ENDS, Point
 from .processes import Processes
 from .targets import MAPS, PLACES, Target
 
@@ -123,7 +123,8 @@ class Measurement:
             found["accumulator"] = self._netlist(target, alone)["area"]
         if second:
             found["row"] = self._netlist(target, second)["area"] - netlist["area"]
-            found["front_end"] = netlist["area"] - found["row"]
+            if design.description.get("block") in FRONT_ENDS:
+                found["front_end"] = netlist["area"] - found["row"]
         return found
 
     def _netlist(self, target: Target, design: Source) -> dict[str, Any]:

