@@ -308,7 +308,11 @@ def test_stopping_kills_a_child_that_runs(tmp_path: Path) -> None:
     assert outcome == ["stopped"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b"[1, 2]")[:-9]])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b"[1, 2]")[:-9]],
+    ids=["empty", "other", "text", "short"],
+)
 def test_a_damaged_result_is_made_again(damage: bytes, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     assert cache.get("key", lambda: [1, 2]) == [1, 2]
