@@ -37,7 +37,7 @@ class Fit:
     family
         A name of `DISTRIBUTIONS`.
     coordinates
-        Ascending.
+        Ascending; none for a channel that is pruned.
     scale
         What one unit of a coordinate stands for.
     """
@@ -49,6 +49,8 @@ class Fit:
     @cached_property
     def levels(self) -> Array:
         """All levels, ascending."""
+        if not self.coordinates:
+            return np.zeros(1)
         upper = magnitudes(self.scale * np.array(self.coordinates))[0]
         return np.concatenate([-upper[::-1], upper])
 
@@ -60,6 +62,8 @@ class Fit:
     @cached_property
     def error(self) -> float:
         """Expected squared error."""
+        if not self.coordinates:
+            return DISTRIBUTIONS[self.family].power
         upper = magnitudes(self.scale * np.array(self.coordinates))[0]
         return float(DISTRIBUTIONS[self.family].error(upper))
 

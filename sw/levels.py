@@ -30,7 +30,12 @@ MAX_BITS = 10
 @click.option(
     "--family", type=click.Choice(list(COORDINATES)), required=True, help="Distribution of the weights."
 )
-@click.option("--planes", type=click.IntRange(1, MAX_PLANES), required=True, help="Bits of a weight, M.")
+@click.option(
+    "--planes",
+    type=click.IntRange(0, MAX_PLANES),
+    required=True,
+    help="Bits of a weight, M; with 0 its channel is pruned.",
+)
 @click.option(
     "--integer-bits",
     type=click.IntRange(1, MAX_BITS),
@@ -61,18 +66,27 @@ def levels(
         raise click.BadParameter(
             f"must be at least {planes - 1} for {planes} planes, not {most_adders}", param_hint="'--adders'"
         )
-    bits = integer_bits or max(COORDINATES[family][planes - 1]).bit_length()
-    rows = dict(_rows(family, planes, bits, most_adders))
+    rows = dict(_rows(family, planes, integer_bits, most_adders) if planes else _pruned(family))
     if report:
         content = {"family": family, "planes": planes, "rows": [_entry(name, rows) for name in rows]}
         write_text(report, json.dumps(content, indent=2) + "\n")
-    _show(f"{family}, {planes} plane{'s' if planes > 1 else ''}", rows)
+    _show(f"{family}, {planes} plane{'' if planes == 1 else 's'}", rows)
 
 
-def _rows(family: str, planes: int, bits: int, most_adders: int | None) -> Iterator[tuple[str, "Fit"]]:
+def _pruned(family: str) -> Iterator[tuple[str, "Fit"]]:
+    """The one level of no planes."""
+    from .bases import Fit
+
+    yield "optimum", Fit(family=family, coordinates=())
+
+
+def _rows(
+    family: str, planes: int, integer_bits: int | None, most_adders: int | None
+) -> Iterator[tuple[str, "Fit"]]:
     """Every basis to show by its label; the optimum comes first."""
     from .bases import MISPRINT, PAPER, Fit, best_integers, optima, scaled
 
+    bits = integer_bits or max(COORDINATES[family][planes - 1]).bit_length()
     near = optima(family=family, planes=planes)
     yield "optimum", near[0]
     corrected = family == MISPRINT[0] and planes == len(MISPRINT[1])
@@ -96,7 +110,7 @@ def _rows(family: str, planes: int, bits: int, most_adders: int | None) -> Itera
 def _adders(fit: "Fit") -> int | None:
     """What a circuit needs to apply integer coordinates."""
     integers = [each for each in fit.coordinates if isinstance(each, int)]
-    return adders(tuple(integers)) if len(integers) == len(fit.coordinates) else None
+    return adders(tuple(integers)) if integers and len(integers) == len(fit.coordinates) else None
 
 
 def _penalty(fit: "Fit", rows: dict[str, "Fit"]) -> float:

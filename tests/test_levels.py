@@ -225,6 +225,17 @@ def test_command(tmp_path: Path) -> None:
     assert content["rows"][3]["coordinates"] == [18, 31, 41]
 
 
+@pytest.mark.parametrize(("family", "power"), [("laplace", 2.0), ("gauss", 1.0)])
+def test_no_planes_are_one_level(family: str, power: float, tmp_path: Path) -> None:
+    """A pruned channel: all of the variable's power is error."""
+    path = tmp_path / "levels.json"
+    outcome = command("--family", family, "--planes", "0", "--json", str(path))
+    assert outcome.exit_code == 0
+    (row,) = json.loads(path.read_text())["rows"]
+    assert (row["coordinates"], row["levels"], row["edges"]) == ([], [0.0], [])
+    assert row["expected_error"] == power
+
+
 @pytest.mark.parametrize(
     ("family", "planes", "adders", "coordinates", "penalty"),
     [
@@ -268,7 +279,7 @@ def test_default_search_finds_the_hardwares_integers(family: str, planes: int, t
             "--family cauchy --planes 2",
             "Invalid value for '--family': 'cauchy' is not one of 'laplace', 'gauss'.",
         ),
-        ("--family gauss --planes 5", "Invalid value for '--planes': 5 is not in the range 1<=x<=4."),
+        ("--family gauss --planes 5", "Invalid value for '--planes': 5 is not in the range 0<=x<=4."),
         ("--family gauss", "Missing option '--planes'."),
         (
             "--family gauss --planes 3 --adders 1",

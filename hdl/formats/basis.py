@@ -1,4 +1,4 @@
-"""Multi-bit binary bases: every level is a signed sum of a few coordinates (Wang et al., CVPR 2021)."""
+"""Multi-bit binary bases: every level is a signed sum of a few coordinates (DMBQ, CVPR 2021)."""
 
 from dataclasses import dataclass
 from functools import cached_property
