@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from hdl.formats import APoT, Basis, Uniform, basis, signed_width
-from hdl.planes import PairTables, PlaneDot, PlaneRows
+from hdl.pairs import PairTables
+from hdl.planes import PlaneDot, PlaneRows
 from hdl.popcount import PopcountDot
 from tests.closed_form import basis_levels, integer_plane_excess, uniform_levels
 from tests.simulated import outputs, sums

@@ -114,7 +114,7 @@ class PairTables:
 
 def build_tables(parameters: PairTables) -> Circuit:
     """The front end alone."""
-    from hdl.planes import PairTables as Component
+    from hdl.pairs import PairTables as Component
 
     tables = Component(
         activation_width=parameters.activation_width,
