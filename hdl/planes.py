@@ -166,10 +166,10 @@ class PlaneRows(DotRows):
 class PlaneDot(wiring.Component):
     """Dot products of weights that are planes of signs: every weight is a sum ``Σ ±A_i``.
 
-    A front end makes a table of each pair of activations (`hdl.pairs.PairTables`), which all rows share; a row
-    adds ``±`` entries for each plane, and then multiplies each plane's sum by its coordinate, in shifts and
-    adds (`PlaneRows`; DMBQ, CVPR 2021).  Plain integers of two's complement are planes too: twice a weight and
-    one is ``Σ ±2^i``, so the sum of all activations is taken off and the rest halved.
+    A front end makes a table of each pair of activations (`hdl.pairs.PairTables`), which all rows share; a
+    row adds ``±`` entries for each plane, and then multiplies each plane's sum by its coordinate, in shifts
+    and adds (`PlaneRows`; DMBQ, CVPR 2021).  Plain integers of two's complement are planes too: twice a
+    weight and one is ``Σ ±2^i``, so the sum of all activations is taken off and the rest halved.
 
     The contract is that of `DotRows`.
 
