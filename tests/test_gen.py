@@ -17,7 +17,9 @@ from gen.__main__ import main
 from gen.blocks import catalog
 from gen.identifiers import KEYWORDS, check_identifier, plain
 from gen.options import documented
+from gen.parts import stream
 from gen.verilog import generate
+from hdl.parameters import AcceleratorParameters
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = [f"{scheme}_{unit}" for unit in ("pe", "dot") for scheme in ("apot", "pot", "uniform", "table")]
@@ -285,3 +287,8 @@ def test_plain_names_are_unique_and_consistent() -> None:
     text = plain("wire \\a.b ; wire a_b; wire \\a$b ; wire \\1 ; wire \\reg ; assign \\a.b  = a_b;")
     assert text == "wire a_b_2; wire a_b; wire a_b_3; wire net_1; wire reg_2; assign a_b_2 = a_b;"
     assert not re.search(r"\\", text)
+
+
+def test_a_stream_part_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="name must be one of packet_reader, responder, not 'engine'"):
+        stream("engine", AcceleratorParameters())

@@ -4,16 +4,15 @@ A word passes in a cycle with both `valid` and `ready`.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from gen.block import Circuit
-from gen.verilog import Design, design
+from gen.parts import stream
+from gen.verilog import Design
 from hdl.layouts import (
     PACKET_HEADER,
     RESULT,
@@ -23,24 +22,18 @@ from hdl.layouts import (
     section_depth,
     slices,
 )
-from hdl.packets import HEADER_WORDS, PacketReader, Responder
 from hdl.parameters import AcceleratorParameters
 
 from ..claim import Claim, Description
 from ..specification import delayed, instance
 
-BLOCKS: dict[str, Callable[..., Any]] = {"packet_reader": PacketReader, "responder": Responder}
+HEADER_WORDS = PACKET_HEADER.size // STREAM_WIDTH
 REGISTER = re.compile(r"^  reg (?:\[(\d+):0\] )?(\w+) = ", re.MULTILINE)
 
 
 def opened(block: str, **parameters: Any) -> Design:
     """A stream block of the accelerator, with its registers as outputs too: for an induction's hypothesis."""
-    chosen = AcceleratorParameters(**parameters)
-    made = design(
-        Circuit(component=BLOCKS[block](parameters=chosen), flat=True),
-        name=block,
-        head={"block": block, "parameters": asdict(chosen)},
-    )
+    made = stream(block, AcceleratorParameters(**parameters))
     verilog, ports = made.verilog, list(made.description["ports"])
     known = {port["name"] for port in ports}
     for high, name in REGISTER.findall(made.verilog):
