@@ -250,7 +250,10 @@ ELEMENTS = (
 BLOCKS = (
     *(_block("front end of planes", "pair_tables", activation_width=each) for each in ACTIVATION_WIDTHS),
     *(_block("decoder", "activation_decoder", format=each) for each in ACTIVATIONS),
-    _block("decoder, loadable", "activation_decoder", tables=2, code_width=4, activation_width=8),
+    replace(
+        _block("decoder, loadable", "activation_decoder", tables=2, code_width=4, activation_width=8),
+        memories=("ice40",),
+    ),
     *(_block("encoder", "activation_encoder", format=each) for each in ACTIVATIONS),
     _block("encoder, loadable", "activation_encoder", encodings=2, code_width=4),
     _block("decoder, companded", "lut_decoder", bits=4, outer_bits=8, lanes=LANES),

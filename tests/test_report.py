@@ -89,7 +89,7 @@ def test_what_was_routed_is_what_was_counted(committed: dict[str, Any]) -> None:
     for point in committed["points"]:
         if "routing" in point:
             used = point["routing"]["cells"]
-            packed = used["TRELLIS_COMB"] + 2 * used.get("TRELLIS_RAMW", 0)
+            packed = used["TRELLIS_COMB"]  # with those that the write port of a LUT memory blocks
             assert 0 <= packed - point["targets"]["ecp5"]["area"] <= 2, point["name"]
 
 
