@@ -78,7 +78,7 @@ def test_coordinates_do_not_wrap_into_the_input(name: str) -> None:
         ({"output_format": "uniform_b9u"}, "code_width must be an integer from 1 to 8, not 9"),
         ({"output_format": "uniform_b12u"}, "code_width must be an integer from 1 to 8, not 12"),
         ({"output_format": "pot_k5u"}, "activation_width must be an integer from 1 to 16, not 31"),
-        ({"weight_format": "basis_1_2"}, "weight_format must have a level 0, to pad with, not 'basis_1_2'"),
+        ({"weight_format": "basis_1_65535"}, "bits must be an integer from 2 to 16, not 18"),
     ],
 )
 def test_networks_that_fit_no_accelerator_are_refused(changed: dict[str, Any], message: str) -> None:
@@ -88,10 +88,10 @@ def test_networks_that_fit_no_accelerator_are_refused(changed: dict[str, Any], m
 
 
 def test_packing_such_a_network_says_so_in_one_line(tmp_path: Path) -> None:
-    tensors = {"only.weight": np.array([3, -3, 1, -1], dtype=np.float32).reshape(2, 2, 1, 1)}
+    tensors = {"only.weight": np.array([65536, -65536, 65534, -65534], dtype=np.float32).reshape(2, 2, 1, 1)}
     tensors |= {"only.scale": np.array(1, dtype=np.float32)}
     tensors |= {f"only.{part}": np.zeros(2, dtype=np.int64) for part in ("multiplier", "bias", "shift")}
-    formats = {"weight_format": "basis_1_2", "input_format": "uniform_b8u", "output_format": None}
+    formats = {"weight_format": "basis_1_65535", "input_format": "uniform_b8u", "output_format": None}
     entry = {"name": "only", **formats, "stride": 1, "padding": 0, "fraction": 0}
     header = {"kind": KIND, "version": VERSION, "input_shape": [2, 1, 1], "logit_scale": 1.0}
     path = tmp_path / "net.safetensors"
@@ -99,5 +99,5 @@ def test_packing_such_a_network_says_so_in_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["pack", str(path), "-o", str(tmp_path / "net.bin")])
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert f"{path}: network fits no accelerator: weight_format must have a level 0" in result.stderr
+    assert f"{path}: network fits no accelerator: bits must be an integer from 2 to 16" in result.stderr
     assert list(tmp_path.iterdir()) == [path]

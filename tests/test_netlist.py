@@ -89,21 +89,24 @@ def test_a_planted_latch_is_seen() -> None:
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("lanes", [1, 2, 5, 16])
 def test_dot_product_adds_in_chains(lanes: int, folded: bool) -> None:
-    """One adder for a lane's two terms, one for every pair in the tree, one for the sum; none is merged."""
+    """A tree for each of two terms, one adder for both, one for the sum; none is merged."""
     block = "apot_dot"
     text = generate(block, k=2, n=2, lanes=lanes, folded=folded).verilog
     found = cells(text, [*elaborated(block), "opt", "alumacc"])
     assert not MULTIPLIERS & set(found)
-    assert found["$alu"] == lanes + (lanes - 1) + 1
+    assert found["$alu"] == 2 * (lanes - 1) + 1 + 1
 
 
 def test_registers_of_a_dot_product() -> None:
-    """Only what holds state is reset: enable, clear and the sum; data flows through."""
+    """Only what holds state is reset: enable, clear and the sum; data flows through.
+
+    A lane has its value turned, the field that selects it, and the product; then come the tree's levels.
+    """
     found = cells(
         generate("apot_dot", k=2, n=1, lanes=4, folded=True).verilog,
         [*elaborated("apot_dot"), "opt_dff", "opt_clean"],
     )
-    data = 4 + 2 + 1
+    data = 3 * 4 + 2 + 1
     assert found["$dff"] == data
 
 
