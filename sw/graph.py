@@ -1,4 +1,4 @@
-"""The quantized network in exact integers, a graph: what training exports, the packer packs and the reference runs."""
+"""The quantized network as a graph of exact integers: what is exported, packed, and run as reference."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -41,8 +41,8 @@ class Node:
         y = (accumulator · multiplier + bias) >> shift  [+ residual]     the shift is floor
 
     y is written in the forms that its readers need: as codes, and as values.  *Values* are y saturated to 18
-    signed bits; residual sums and pooling read them, and all that are added to one another count the same real
-    unit.  The last node writes neither: its y, of at most 32 bits, is the network's result.
+    signed bits; residual sums and pooling read them, and all that are added to one another count the same
+    real unit.  The last node writes neither: its y, of at most 32 bits, is the network's result.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ class Node:
     source
         The tensor it reads: codes for a `Convolution`, values for a `Pooling`.
     multiplier, bias, shift
-        One each per output channel; the multiplier fits in 18 signed bits, the bias in 48, the shift is 0 … 47.
+        One each per output channel; the multiplier fits in 18 signed bits, the bias in 48, the shift is
+        0 … 47.
     encodings
         The tensors of codes it writes.
     values
@@ -80,7 +81,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution(Node):
-    """``accumulator = Σ weights · levels``: convolution, depthwise convolution, or linear layer over a whole map.
+    """``accumulator = Σ weights · levels``: convolution, also depthwise, or linear layer over a whole map.
 
     Parameters
     ----------
