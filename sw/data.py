@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -40,6 +40,20 @@ class Dataset:
     def input_shape(self) -> tuple[int, int, int]:
         _, channels, height, width = self.train_images.shape
         return channels, height, width
+
+    def first(self, count: int) -> "Dataset":
+        """The same with only so many training images, the first ones.
+
+        Raises
+        ------
+        RefusedError
+            If there are fewer.
+        """
+        if count > len(self.train_images):
+            raise RefusedError(
+                f"--images must be at most the {len(self.train_images)} training images, not {count}"
+            )
+        return replace(self, train_images=self.train_images[:count], train_labels=self.train_labels[:count])
 
 
 def load(name: str, *, folder: Path = Path("data")) -> Dataset:

@@ -52,6 +52,8 @@ class Recipe:
         The precision aimed at; see `Precision`.
     progressive
         Train in float first, then at 5 bits, then one bit less each, down to the precision aimed at.
+    images
+        How many training images are used, the first ones; None for all.  Test images always are all.
     epochs
         Passes over the training images, in each stage.
     batch_size
@@ -90,6 +92,7 @@ class Recipe:
     weight_bits: int = 4
     activation_bits: int = 4
     progressive: bool = False
+    images: int | None = None
     epochs: int = 12
     batch_size: int = 64
     lr: float = 0.1
@@ -114,6 +117,8 @@ class Recipe:
         if self.model not in MODELS:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, not {self.model!r}")
         check_bool("progressive", self.progressive)
+        if self.images is not None:
+            check_int("images", self.images, low=1)
         check_int("epochs", self.epochs, low=1)
         check_int("batch_size", self.batch_size, low=2)
         check_int("seed", self.seed, low=0, high=2**31 - 1)

@@ -44,7 +44,7 @@ class Bits(click.ParamType):
       python -m sw train --scheme apot --bits 3/3 --init build/float.pt -o build/apot3.pt
       python -m sw train --scheme lsq --bits 3/3 --regularizer br --br-start 10 --lambda 0.5 -o build/br.pt
       python -m sw train --progressive --scheme dmbq --lba cp --average-bits 2.0/4 -o build/lba.pt
-      python -m sw train --dataset mnist --data-dir data/mnist --epochs 5 -o build/mnist.pt
+      python -m sw train --dataset mnist --data-dir data/mnist --images 6000 --epochs 5 -o build/mnist.pt
       python -m sw train --progressive --bits 4/4 -o build/net.pt --resume
       python -m sw train --recipe sw/recipes/digits_apot4.toml --seed 1 -o build/digits.pt
     """
@@ -131,6 +131,11 @@ class Bits(click.ParamType):
     default=Recipe.lba_ratio,
     show_default=True,
     help="Share of the network's layers or channels that lose a bit after that epoch.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    help="Train on this many images, the first ones; all test images are used.  [default: all]",
 )
 @click.option(
     "--epochs",

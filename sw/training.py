@@ -56,7 +56,8 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, *, stage: int) -> None:
-        self.recipe, self.dataset, self.stage = recipe, dataset, stage
+        self.recipe, self.stage = recipe, stage
+        self.dataset = dataset = dataset if recipe.images is None else dataset.first(recipe.images)
         self.precision = recipe.stages[stage]
         self.epoch = 0
         torch.manual_seed(recipe.seed)

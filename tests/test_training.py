@@ -206,6 +206,18 @@ def test_divergence_is_refused_and_the_last_checkpoint_kept(few, tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["net.csv", "net.pt"]
 
 
+def test_fewer_images_are_the_first_ones(few, tmp_path):
+    small = replace(few, train_images=few.train_images[:64], train_labels=few.train_labels[:64])
+    recipe = Recipe(epochs=1, batch_size=32)
+    part = training.train(replace(recipe, images=64), few, tmp_path / "a.pt")
+    assert same_states(part.model, training.train(recipe, small, tmp_path / "b.pt").model)
+    assert not same_states(part.model, training.train(recipe, few, tmp_path / "c.pt").model)
+    with pytest.raises(RefusedError, match=r"^--images must be at most the 96 training images, not 97$"):
+        training.Trainer(replace(recipe, images=97), few, stage=0)
+    with pytest.raises(RefusedError, match=r"^--batch-size must be at most the 30 training images, not 32$"):
+        training.Trainer(replace(recipe, images=30), few, stage=0)
+
+
 def test_batch_larger_than_the_data(few):
     with pytest.raises(RefusedError, match="--batch-size must be at most the 96 training images, not 97"):
         training.Trainer(Recipe(batch_size=97), few, stage=0)
@@ -225,6 +237,8 @@ def test_batch_larger_than_the_data(few):
         ({"activation_bits": 9}, ValueError, "activation_bits must be an integer from 1 to 8, not 9"),
         ({"scheme": "pot", "weight_bits": 8}, ValueError, "k must be an integer from 1 to 5, not 7"),
         ({"progressive": 1}, TypeError, "progressive must be True or False, not 1"),
+        ({"images": 0}, ValueError, "images must be an integer of at least 1, not 0"),
+        ({"images": "all"}, TypeError, "images must be an integer of at least 1, not 'all'"),
         ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1, not 0"),
         ({"batch_size": 1}, ValueError, "batch_size must be an integer of at least 2, not 1"),
         ({"seed": -1}, ValueError, "seed must be an integer from 0 to 2147483647, not -1"),
