@@ -45,6 +45,8 @@ class LayerOpcode(enum.IntEnum):
 
     HALT = 0
     CONVOLUTION = 1
+    MAXIMUM = 2
+    SUM = 3
 
 
 class Status(enum.IntEnum):
@@ -64,6 +66,8 @@ class Status(enum.IntEnum):
     WEIGHT_RANGE = 11
     CHANNEL_RANGE = 12
     OUTPUT_RANGE = 13
+    VALUES_RANGE = 14
+    RESIDUAL_RANGE = 15
 
 
 PACKET_HEADER = data.StructLayout(
@@ -83,8 +87,14 @@ LAYER = data.StructLayout(
     {
         "opcode": 8,
         "encoding": 8,
-        "to_results": 8,
         "passes": 8,
+        "to_codes": 1,
+        "to_values": 1,
+        "to_results": 1,
+        "add_residual": 1,
+        "rectify": 1,
+        "linear": 1,
+        "reserved": 2,
         "kernel_height": 8,
         "kernel_width": 8,
         "stride": 8,
@@ -94,25 +104,39 @@ LAYER = data.StructLayout(
         "output_width": 16,
         "input_height": 16,
         "input_width": 16,
-        "reserved": 16,
+        "linear_bits": 8,
+        "linear_place": 8,
         "origin": ADDRESS_WIDTH,
         "row_step": ADDRESS_WIDTH,
         "pixel_step": ADDRESS_WIDTH,
         "row_pitch": ADDRESS_WIDTH,
         "pixel_pitch": ADDRESS_WIDTH,
+        "tile_step": ADDRESS_WIDTH,
         "weights": ADDRESS_WIDTH,
         "channels": ADDRESS_WIDTH,
         "output": ADDRESS_WIDTH,
         "output_pitch": ADDRESS_WIDTH,
-        "spare": 8,
+        "values": ADDRESS_WIDTH,
+        "values_pitch": ADDRESS_WIDTH,
+        "residual": ADDRESS_WIDTH,
+        "residual_pitch": ADDRESS_WIDTH,
+        "spare": 16,
     }
 )
 """One layer of the program; its passes follow as `PASS` words.
 
-``origin`` is the (wrapping) address of the word that kernel tap (0, 0) reads for output pixel (0, 0), so
-it lies ``padding`` rows and pixels before the tensor.  ``row_step`` and ``pixel_step`` move it by one
-output row and pixel, ``row_pitch`` and ``pixel_pitch`` by one kernel row and column.  ``output`` and
-``output_pitch`` count groups of `requantizers` codes (or results); the others count words.
+``origin`` is the (wrapping) address of the word that kernel tap (0, 0) reads for output pixel (0, 0) of
+the first output tile, so it lies ``padding`` rows and pixels before the tensor.  ``row_step`` and
+``pixel_step`` move it by one output row and pixel, ``row_pitch`` and ``pixel_pitch`` by one kernel row and
+column, ``tile_step`` by one output tile.  These count words of activation memory, or of values memory where
+the opcode is a pooling.
+
+``output``, ``values`` and ``residual`` are where the first pixel's codes (or results) and values are
+written, and its residual values read; each moves by its pitch from pixel to pixel.  They count groups of
+`requantizers` codes, results or values.
+
+With ``linear``, a code is ``(clamp(y, 0, 2^linear_bits - 1) >> linear_place) mod 2^code_width``; without, it
+is the number of the encoding's boundaries below y.
 """
 
 PASS = data.StructLayout({"offset": 12, "count": 12, "table": 4, "shift": PASS_SHIFT_WIDTH})
@@ -155,6 +179,11 @@ def activation_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
 def result_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
     """Results of the channels served in one cycle."""
     return data.ArrayLayout(RESULT, parameters.requantizers)
+
+
+def values_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
+    """Values of the channels served in one cycle: a word of values memory."""
+    return data.ArrayLayout(VALUE, parameters.requantizers)
 
 
 def section_width(parameters: AcceleratorParameters, section: Section) -> int:

@@ -6,7 +6,7 @@ from zlib import crc32
 
 from .formats import APoT, Format, check_int, named, signed_width
 
-HARDWARE_VERSION = 1
+HARDWARE_VERSION = 2
 """Raised whenever an image packed for one version would not run on the next."""
 
 MULTIPLIER_WIDTH = 18
@@ -16,6 +16,7 @@ VALUE_WIDTH = 18
 RESULT_WIDTH = 32
 ADDRESS_WIDTH = 24
 COORDINATE_WIDTH = 16
+MAX_VALUE_WORDS = 2**20
 FETCH_LATENCY = 2
 """Cycles from a program address until the sequencer has the word in a register."""
 
@@ -56,6 +57,9 @@ class AcceleratorParameters:
         Words of program memory, 32 bits each.
     result_words
         Words of result memory, each `requantizers` results.
+    value_words
+        Words of values memory, each `requantizers` values of 18 bits; 0 for an accelerator that neither
+        pools nor adds residuals.
 
     Raises
     ------
@@ -78,6 +82,7 @@ class AcceleratorParameters:
     channel_words: int = 512
     program_words: int = 256
     result_words: int = 32
+    value_words: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.weight_format, str):
@@ -88,6 +93,7 @@ class AcceleratorParameters:
             raise ValueError(f"weight_format must have a level 0, to pad with, not {self.weight_format!r}")
         for name, high in _LIMITS.items():
             check_int(name, getattr(self, name), low=1, high=high)
+        check_int("value_words", self.value_words, low=0, high=MAX_VALUE_WORDS)
         if self.requantizers & (self.requantizers - 1):
             raise ValueError(f"requantizers must be a power of two, not {self.requantizers!r}")
         if self.requantizers * self.code_width > 32:

@@ -19,6 +19,7 @@ def pass_tag(parameters: AcceleratorParameters) -> data.StructLayout:
             "active": 1,
             "opening": 1,
             "closing": 1,
+            "to_codes": 1,
             "to_results": 1,
             "shift": PASS_SHIFT_WIDTH,
             "encoding": (parameters.encodings - 1).bit_length(),
@@ -161,7 +162,7 @@ class Requantizer(wiring.Component):
             encoder.encoding.eq(finished.encoding),
             self.result_enable.eq(finished.active & finished.closing & finished.to_results),
             self.result_address.eq(finished.output),
-            self.code_enable.eq(encoded.active & encoded.closing & ~encoded.to_results),
+            self.code_enable.eq(encoded.active & encoded.closing & encoded.to_codes),
             self.code_address.eq(encoded.output),
             self.codes.eq(encoder.codes),
         ]

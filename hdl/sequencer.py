@@ -176,6 +176,6 @@ class Sequencer(wiring.Component):
                 m.d.comb += fault.eq(Status.CHANNEL_RANGE)
             with m.If(step.last & step.tag.to_results & (step.tag.output + p.groups > p.result_words)):
                 m.d.comb += fault.eq(Status.OUTPUT_RANGE)
-            with m.If(step.last & ~step.tag.to_results & (step.tag.output + p.groups > code_groups)):
+            with m.If(step.last & step.tag.to_codes & (step.tag.output + p.groups > code_groups)):
                 m.d.comb += fault.eq(Status.OUTPUT_RANGE)
         return fault

@@ -210,6 +210,7 @@ class Walker(wiring.Component):
             self.step.tag.opening.eq(self.pass_index == 0),
             self.step.tag.closing.eq(self._pixel_end),
             self.step.tag.shift.eq(self.current.shift),
+            self.step.tag.to_codes.eq(layer.to_codes),
             self.step.tag.to_results.eq(layer.to_results),
             self.step.tag.encoding.eq(layer.encoding),
             self.step.tag.channels.eq(channels),

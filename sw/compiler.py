@@ -167,6 +167,7 @@ class _Compiler:
         command = {
             "opcode": LayerOpcode.CONVOLUTION,
             "encoding": self._encoding(layer),
+            "to_codes": layer.output_format is not None,
             "to_results": layer.output_format is None,
             "passes": len(passes),
             "kernel_height": kernel_height,

@@ -21,7 +21,7 @@ PARAMETERS = AcceleratorParameters(
     activation_words=24,
     weight_words=20,
     channel_words=12,
-    program_words=50,
+    program_words=60,
     result_words=6,
 )
 """Memories whose sizes are no powers of two, tables and encodings likewise."""

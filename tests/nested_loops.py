@@ -165,13 +165,13 @@ def _stopped(p: AcceleratorParameters, cycles: int, *statuses: Status) -> Fate:
 
 
 def _faults(step: Step, layer: Fields, p: AcceleratorParameters) -> list[Status]:
-    to_results = layer["to_results"] & 1
-    outputs = p.result_words if to_results else p.activation_words * p.lanes // p.requantizers
+    outputs = [p.result_words] * layer["to_results"]
+    outputs += [p.activation_words * p.lanes // p.requantizers] * layer["to_codes"]
     limits = {
         Status.ACTIVATION_RANGE: step.inside and step.activation >= p.activation_words,
         Status.WEIGHT_RANGE: step.weight >= p.weight_words,
         Status.CHANNEL_RANGE: step.last and step.channels + p.groups > p.channel_words,
-        Status.OUTPUT_RANGE: step.last and step.output + p.groups > outputs,
+        Status.OUTPUT_RANGE: step.last and any(step.output + p.groups > words for words in outputs),
     }
     return [status for status, wrong in limits.items() if wrong]
 

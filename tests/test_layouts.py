@@ -115,7 +115,7 @@ def test_commands_are_whole_words() -> None:
     """Program memory, packets and hex files hold 32-bit words."""
     for layout in (LAYER, PASS, PACKET_HEADER):
         assert layout.size % STREAM_WIDTH == 0
-    assert (PACKET_HEADER.size, LAYER.size, PASS.size, CHANNEL.size) == (128, 384, 32, 72)
+    assert (PACKET_HEADER.size, LAYER.size, PASS.size, CHANNEL.size) == (128, 512, 32, 72)
 
 
 def random_fields(draw: random.Random, layout: data.StructLayout) -> dict[str, int]:

@@ -29,11 +29,14 @@ OTHER = {name: 2 * getattr(AcceleratorParameters(), name) for name in LIMITS} | 
     "weight_format": "apot_k2n2",
     "requantizers": 4,
     "code_width": 3,
+    "value_words": 1,
 }
 
 
 def test_limits_cover_every_number() -> None:
-    assert {"weight_format", *LIMITS} == {field.name for field in fields(AcceleratorParameters)}
+    assert {"weight_format", "value_words", *LIMITS} == {
+        field.name for field in fields(AcceleratorParameters)
+    }
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -51,6 +54,14 @@ def test_numbers_above_their_limit_are_refused(name: str) -> None:
     value = LIMITS[name] + 1
     with pytest.raises(ValueError, match=f"^{name} must be an integer from 1 to {value - 1}, not {value}$"):
         AcceleratorParameters(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, 2**20 + 1, None, 1.0])
+def test_value_words_may_be_none_at_all(value: Any) -> None:
+    assert AcceleratorParameters(value_words=0) == AcceleratorParameters()
+    error = ValueError if type(value) is int else TypeError
+    with pytest.raises(error, match=f"^value_words must be an integer from 0 to {2**20}, not {value}$"):
+        AcceleratorParameters(value_words=value)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +123,7 @@ def test_json_round_trip() -> None:
         assert parameters_from(asdict(parameters)) == parameters
 
 
-NAMES = ", ".join(sorted(["weight_format", *LIMITS]))
+NAMES = ", ".join(sorted(["weight_format", "value_words", *LIMITS]))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +149,7 @@ def test_every_field_and_the_version_change_the_id(monkeypatch: pytest.MonkeyPat
     ids = [base.build_id, *(replace(base, **{name: value}).build_id for name, value in OTHER.items())]
     monkeypatch.setattr(module, "HARDWARE_VERSION", module.HARDWARE_VERSION + 1)
     ids.append(base.build_id)
-    assert len(set(ids)) == len(LIMITS) + 3
+    assert len(set(ids)) == len(LIMITS) + 4
     assert all(0 <= each < 2**32 for each in ids)
 
 

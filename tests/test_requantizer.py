@@ -155,6 +155,7 @@ def written(
                 tag = {
                     "opening": index == 0,
                     "closing": index == len(pixel.passes) - 1,
+                    "to_codes": 1 - pixel.to_results,
                     "to_results": pixel.to_results,
                     "shift": pixel.passes[index].place,
                     "encoding": pixel.encoding,

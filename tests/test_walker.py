@@ -33,6 +33,7 @@ def random_layer(draw: random.Random, *, encodings: int) -> tuple[Fields, list[F
         "input_width": draw.randint(1, 6),
         "passes": draw.randint(1, 4),
         "encoding": draw.randrange(encodings),
+        "to_codes": draw.randint(0, 1),
         "to_results": draw.randint(0, 1),
     }
     addresses = ("origin", "row_step", "pixel_step", "row_pitch", "pixel_pitch")
@@ -75,6 +76,7 @@ def walked(
                 step = ctx.get(walker.step)
                 assert not (step.valid and not run)
                 if step.valid:
+                    assert step.tag.to_codes == layer["to_codes"]
                     assert step.tag.to_results == layer["to_results"]
                     assert step.tag.encoding == layer["encoding"]
                     found[-1].append(
