@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .checkpoint import Checkpoint
-    from .network import IntegerNetwork
+    from .graph import IntegerGraph
 
 
-def integer_network(source: "Checkpoint | nn.Module") -> "IntegerNetwork":
-    """The integer network of a quantized model: the very contents of its interchange file.
+def integer_network(source: "Checkpoint | nn.Module") -> "IntegerGraph":
+    """The integer graph of a quantized model: the very contents of its interchange file.
 
     Raises
     ------
@@ -50,6 +50,7 @@ def export(checkpoint: Path, output: Path) -> None:
     """
     from .checkpoint import load
     from .folding import interchange
+    from .graph import Convolution
     from .interchange import integers, save
 
     try:
@@ -59,5 +60,6 @@ def export(checkpoint: Path, output: Path) -> None:
         text = str(error)
         raise RefusedError(text if text.startswith(str(checkpoint)) else f"{checkpoint}: {text}") from error
     save(content, output)
-    weights = sum(layer.weights.size for layer in network.layers)
-    click.echo(f"{output}: {len(network.layers)} layers, {weights} weights")
+    layers = [node for node in network.nodes if isinstance(node, Convolution)]
+    weights = sum(layer.weights.size for layer in layers)
+    click.echo(f"{output}: {len(layers)} layers, {weights} weights")

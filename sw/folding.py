@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hdl.console import RefusedError
 from hdl.formats import Format
 
+from .graph import IMAGE
 from .interchange import KIND, VERSION, Header, Interchange, Tensors
 from .models import IMAGE_FORMAT, IMAGE_SCALE, Network, QuantizedConv2d, QuantizedLinear
 from .quantizers import MixedActivation, MixedQuantizer, Quantizer
@@ -49,7 +50,7 @@ def interchange(model: nn.Module) -> Interchange:
         raise RefusedError("model must be quantized, not float (train with another --scheme)")
     entries: list[Header] = []
     tensors: Tensors = {}
-    flow, shape = Activations(IMAGE_FORMAT, IMAGE_SCALE), model.input_shape
+    flow, shape, source = Activations(IMAGE_FORMAT, IMAGE_SCALE), model.input_shape, IMAGE
     for index, block in enumerate(model.chain()):
         name = f"blocks.{index}"
         after = activations(block.activation)
@@ -60,8 +61,12 @@ def interchange(model: nn.Module) -> Interchange:
         numbers = _folded(block.norm, unit=unit, target=after.scale / 2**fraction, alive=alive, name=name)
         tensors |= {f"{name}.{part}": values for part, values in numbers._asdict().items()}
         if after.edges is not None:
-            tensors[f"{name}.boundaries"] = np.rint(after.edges * 2**fraction).astype(np.int64)
-        entries.append(_entry(name, block.convolution, flow, after, fraction))
+            thresholds = np.rint(after.edges * 2**fraction).astype(np.int64)
+        else:
+            thresholds = np.array(after.format.boundaries, dtype=np.int64) << fraction >> 1
+        tensors[f"{name}.thresholds"] = thresholds
+        entries.append(_entry(name, source, block.convolution, after))
+        source = name
         shape = _map_shape(block.convolution, shape)
         flow = after
     classifier, name = model.classifier, "classifier"
@@ -73,13 +78,18 @@ def interchange(model: nn.Module) -> Interchange:
     bias = np.rint(_float64(classifier.bias) / logit_scale).astype(np.int64)
     plain = Requantization(np.ones_like(bias), bias, np.zeros_like(bias))
     tensors |= {f"{name}.{part}": values for part, values in plain._asdict().items()}
-    entries.append(_entry(name, classifier, flow, None, 0))
+    entries.append(_entry(name, source, classifier, None))
     header = {
         "kind": KIND,
         "version": VERSION,
         "input_shape": list(model.input_shape),
+        "input_format": IMAGE_FORMAT.name,
+        "input_scale": [IMAGE_SCALE] * model.input_shape[0],
+        "input_offset": [0.0] * model.input_shape[0],
+        "border": 0,
+        "fill": [],
         "logit_scale": logit_scale,
-        "layers": entries,
+        "nodes": entries,
     }
     return Interchange(header=header, tensors=tensors)
 
@@ -145,26 +155,30 @@ def _folded(
 
 
 def _entry(
-    name: str,
-    layer: QuantizedConv2d | QuantizedLinear,
-    before: Activations,
-    after: Activations | None,
-    fraction: int,
+    name: str, source: str, layer: QuantizedConv2d | QuantizedLinear, after: Activations | None
 ) -> Header:
     assert layer.quantizer is not None
     stride, padding = (
         (layer.stride[0], int(layer.padding[0])) if isinstance(layer, QuantizedConv2d) else (1, 0)
     )
+    encodings = [] if after is None else [_encoding(name, after)]
     return {
+        "op": "convolution",
         "name": name,
+        "source": source,
+        "encodings": encodings,
+        "values": None,
+        "rectified": False,
+        "residual": None,
         "weight_format": layer.quantizer.format.name,
-        "input_format": before.format.name,
-        "input_scale": before.scale,
-        "output_format": after.format.name if after else None,
         "stride": stride,
         "padding": padding,
-        "fraction": fraction,
+        "groups": 1,
     }
+
+
+def _encoding(name: str, after: Activations) -> Header:
+    return {"tensor": name, "format": after.format.name, "scale": after.scale, "zero": 0}
 
 
 def _map_shape(convolution: nn.Conv2d, shape: tuple[int, int, int]) -> tuple[int, int, int]:

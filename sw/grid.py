@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hdl.console import RefusedError
 from hdl.formats import Format
 
-from .network import Integers
+from .graph import Integers
 
 # How far a weight may lie from a level, in levels, and at least how far relative to the level: a
 # float32 product divided by a float32 scale is off by up to 2^-23 of itself.

@@ -9,7 +9,7 @@ from hdl.console import RefusedError
 from hdl.formats import Format
 from hdl.parameters import BIAS_WIDTH, VALUE_WIDTH
 
-from .network import MULTIPLIER_WIDTH, SHIFT_LIMIT, Integers
+from .graph import MULTIPLIER_WIDTH, SHIFT_LIMIT, Integers
 
 # Bits of the largest level times 2^fraction: y has a sign and a bit for overshoot besides.
 FRACTION_BITS = VALUE_WIDTH - 2

@@ -1,0 +1,174 @@
+"""Contents of an interchange file become integers: every part of them is checked first."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hdl.console import RefusedError
+
+from ..graph import IMAGE, Convolution, IntegerGraph, Node, Pooling
+from .content import KIND, VERSION, Header, Interchange, read
+from .members import count, counts, format_of, member, objects, positive
+from .nodes import node_of
+
+Shape = tuple[int, int, int]
+
+
+class _Tensor(NamedTuple):
+    """A tensor that was written.
+
+    Members
+    -------
+    shape : tuple of int
+        Channels, height, width.
+    kind : str
+        ``"codes"`` or ``"values"``.
+    """
+
+    shape: Shape
+    kind: str
+
+
+def load_network(path: Path) -> IntegerGraph:
+    """Read an interchange file as integers.
+
+    Raises
+    ------
+    RefusedError
+        If the file is unreadable, incomplete or inconsistent, or a weight is off its format's grid.
+    """
+    try:
+        return integers(read(path))
+    except RefusedError as error:
+        text = str(error)
+        raise RefusedError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def integers(content: Interchange) -> IntegerGraph:
+    """The integer graph of an interchange file's contents, every part of it checked.
+
+    Raises
+    ------
+    RefusedError
+        If anything is missing, has a wrong shape or type, does not fit its neighbours, or a weight is
+        off its format's grid.
+    """
+    header = content.header
+    if not isinstance(header, dict) or header.get("kind") != KIND:
+        raise RefusedError(f"header: kind must be {KIND!r}")
+    if header.get("version") != VERSION:
+        raise RefusedError(f"header: version must be {VERSION}, not {header.get('version')!r}: export again")
+    channels, height, width = counts(header, "header", "input_shape", number=3, low=1)
+    input_format = format_of(header, "header", "input_format", signed=False)
+    fill = member(header, "header", "fill", list)
+    if fill:
+        counts(header, "header", "fill", number=channels, low=0, high=input_format.max_level)
+    for key in ("input_scale", "input_offset"):
+        _check_reals(header, key, number=channels)
+    entries = objects(header, "header", "nodes")
+    if not entries:
+        raise RefusedError("header: nodes must hold at least one node")
+    names = [entry.get("name") for entry in entries]
+    if len({str(name) for name in names}) != len(names):
+        raise RefusedError(f"header: node names must differ, not {names!r}")
+    graph = IntegerGraph(
+        input_shape=(channels, height, width),
+        nodes=tuple(node_of(entry, content.tensors) for entry in entries),
+        logit_scale=positive(header, "header", "logit_scale"),
+        input_format=input_format.name,
+        border=count(header, "header", "border", low=0),
+        fill=tuple(fill),
+    )
+    _check_flow(graph)
+    return graph
+
+
+def _check_reals(header: Header, key: str, *, number: int) -> None:
+    values = member(header, "header", key, list)
+    if len(values) != number or not all(isinstance(each, float) for each in values):
+        raise RefusedError(f"header: {key} must be {number} JSON real numbers, not {values!r}")
+
+
+def _check_flow(graph: IntegerGraph) -> None:
+    """Refuse nodes that do not fit one another."""
+    channels, *size = graph.input_shape
+    height, width = (each + 2 * graph.border for each in size)
+    written = {IMAGE: _Tensor((channels, height, width), "codes")}
+    unread: dict[str, str] = {}
+    for node in graph.nodes:
+        wanted = "codes" if isinstance(node, Convolution) else "values"
+        source = _read(written, node, "source", node.source, kind=wanted)
+        shape = _output_shape(node, source)
+        if node.residual is not None:
+            beside = _read(written, node, "residual", node.residual, kind="values")
+            if beside != shape:
+                raise RefusedError(
+                    f"{node.name}: residual {node.residual!r} must have shape {_shown(shape)}, "
+                    f"not {_shown(beside)}"
+                )
+        for tensor in (node.source, node.residual):
+            unread.pop(str(tensor), None)
+        if node.is_result != (node is graph.nodes[-1]):
+            raise RefusedError(
+                f"{node.name}: {'must write codes or values' if node.is_result else 'must write nothing'}, "
+                f"since it is {'not ' if node.is_result else ''}the last node, whose y is the result"
+            )
+        for name, kind in _writes(node):
+            if name in written:
+                raise RefusedError(f"{node.name}: tensor {name!r} must not be written twice")
+            written[name] = _Tensor(shape, kind)
+            unread[name] = node.name
+    for name, writer in unread.items():
+        raise RefusedError(f"{writer}: tensor {name!r} must be read by a later node")
+
+
+def _writes(node: Node) -> list[tuple[str, str]]:
+    """Name and kind of every tensor that a node writes."""
+    values = [] if node.values is None else [(node.values, "values")]
+    return [*((each.tensor, "codes") for each in node.encodings), *values]
+
+
+def _read(written: dict[str, _Tensor], node: Node, role: str, name: str, *, kind: str) -> Shape:
+    if name not in written:
+        raise RefusedError(f"{node.name}: {role} {name!r} must be a tensor that an earlier node writes")
+    if written[name].kind != kind:
+        raise RefusedError(
+            f"{node.name}: {role} {name!r} must be a tensor of {kind}, not of {written[name].kind}"
+        )
+    return written[name].shape
+
+
+def _output_shape(node: Node, source: Shape) -> Shape:
+    channels, height, width = source
+    if isinstance(node, Convolution):
+        outputs, inputs, *kernel = node.weights.shape
+        if node.groups not in (1, channels):
+            raise RefusedError(
+                f"{node.name}: groups must be 1 or the number of channels, {channels}, not {node.groups}"
+            )
+        if inputs != channels // node.groups:
+            raise RefusedError(
+                f"{node.name}.weight: must have {channels // node.groups} input channels, not {inputs}"
+            )
+        if node.groups not in (1, outputs):
+            raise RefusedError(f"{node.name}.weight: must have {channels} output channels, not {outputs}")
+        kernel_of = f"{node.name}.weight"
+    else:
+        assert isinstance(node, Pooling)
+        kernel, kernel_of = list(node.kernel), node.name
+        outputs = node.channels_before + channels + node.channels_after
+        if len(node.multiplier) != outputs:
+            raise RefusedError(
+                f"{node.name}.multiplier: must have {outputs} values, one an output channel, "
+                f"not {len(node.multiplier)}"
+            )
+    sizes = [
+        (size + 2 * node.padding - length) // node.stride + 1
+        for size, length in zip((height, width), kernel, strict=True)
+    ]
+    if min(sizes) < 1:
+        raise RefusedError(f"{kernel_of}: kernel {kernel[0]}×{kernel[1]} must fit in its padded input")
+    return outputs, sizes[0], sizes[1]
+
+
+def _shown(shape: Any) -> str:
+    return " × ".join(map(str, shape))
