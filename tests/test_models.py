@@ -25,6 +25,10 @@ PARAMETERS = {
     "resnet50": 25_557_032,
     "mobilenet_v2": 3_504_872,
     "resnet20": 269_722,
+    # Convolutions of 8, 16 and 32 channels, each followed by normalization, and the linear layer.
+    "resnet20_half": 9 * (3 * 8 + 6 * 8 * 8 + 8 * 16 + 5 * 16 * 16 + 16 * 32 + 5 * 32 * 32)
+    + 2 * (7 * 8 + 6 * 16 + 6 * 32)
+    + (32 * 10 + 10),
     "resnet20_projection": 269_722 + 16 * 32 + 32 * 64 + 2 * (32 + 64),
     "resnet56": 853_018,
     "resnet56_projection": 853_018 + 16 * 32 + 32 * 64 + 2 * (32 + 64),
