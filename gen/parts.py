@@ -7,21 +7,24 @@ from hdl.parameters import AcceleratorParameters
 from .block import Circuit
 from .verilog import Design, design
 
-STREAMS = ("packet_reader", "responder")
+STREAMS = ("packet_reader", "payload_writer", "responder")
 
 
 def stream(name: str, parameters: AcceleratorParameters) -> Design:
-    """A stream part of an accelerator in one flat module: the reader of its packets, or its responder.
+    """A stream part of an accelerator in one flat module: what reads packets, writes payloads, or responds.
 
     Raises
     ------
     ValueError
         If there is no such part.
     """
-    from hdl.packets import PacketReader, Responder
+    from hdl.packets import PacketReader, PayloadWriter
+    from hdl.responder import Responder
 
     if name not in STREAMS:
         raise ValueError(f"name must be one of {', '.join(STREAMS)}, not {name!r}")
-    component = (PacketReader if name == "packet_reader" else Responder)(parameters=parameters)
+    component = dict(zip(STREAMS, (PacketReader, PayloadWriter, Responder), strict=True))[name](
+        parameters=parameters
+    )
     head = {"block": name, "parameters": asdict(parameters)}
     return design(Circuit(component=component, flat=True), name=name, head=head)

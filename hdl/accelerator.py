@@ -1,25 +1,28 @@
 """Accelerator top: packets in, responses out, an engine between them."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .engine import Engine
 from .layouts import STREAM_WIDTH, Status
-from .packets import PacketReader, Responder
+from .packets import HEADER_PORTS, STAGE_WORDS, PacketReader, PayloadWriter
 from .parameters import AcceleratorParameters
+from .responder import Responder
 
 
 class Accelerator(wiring.Component):
     """Loads memories and runs programs as packets on a 32-bit stream ask for it.
 
-    A packet is a `layouts.PACKET_HEADER`, then for LOAD the words of the section in slices; its last
-    word has `input_last`.  RUN is answered with a response: the status, the cycles of the run, and the
-    results asked for if the status is DONE.  A packet that cannot be obeyed is answered with its error
-    status and 0 cycles; a good LOAD is not answered.
+    A packet is a `layouts.PACKET_HEADER`, then for LOAD up to `layouts.PAYLOAD_WORDS` slices of a section,
+    then the CRC-32 of all these words, which has `input_last`.  A packet has no effect before its last
+    word, and none but its answer if it is wrong.  RUN is answered with a response: the status, the cycles
+    of the run, and the results asked for if the status is DONE.  A packet that cannot be obeyed is answered
+    with its error status and 0 cycles; a good LOAD is not answered.
 
     A transfer happens in a cycle with both `valid` and `ready`; `output_data` and `output_last` hold
-    while `output_valid` waits for `output_ready`.  Input is not taken during a run or a response.
+    while `output_valid` waits for `output_ready`.  During a run or a response one more packet is taken, and
+    obeyed afterwards; a good LOAD is written while the next packet is taken.
 
     Parameters
     ----------
@@ -28,6 +31,8 @@ class Accelerator(wiring.Component):
     Members
     -------
     engine : Engine
+    input_whole : Signal
+        All bytes of the input word are there; the packet is refused if not.  It is no port: 1 unless driven.
     input_data : In(32)
     input_last, input_valid : In(1)
     input_ready : Out(1)
@@ -36,6 +41,11 @@ class Accelerator(wiring.Component):
     output_ready : In(1)
     busy : Out(1)
         The engine runs.
+    cycles : Out(32)
+        Of the run, or of the last one.
+    answered : Out(1)
+        High for one cycle: a response with `status` begins.
+    status : Out(Status)
 
     Raises
     ------
@@ -48,6 +58,7 @@ class Accelerator(wiring.Component):
             raise TypeError(f"parameters must be AcceleratorParameters, not {parameters!r}")
         self._parameters = parameters
         self.engine = Engine(parameters=parameters)
+        self.input_whole = Signal(init=1)
         super().__init__(
             {
                 "input_data": In(STREAM_WIDTH),
@@ -59,6 +70,9 @@ class Accelerator(wiring.Component):
                 "output_valid": Out(1),
                 "output_ready": In(1),
                 "busy": Out(1),
+                "cycles": Out(STREAM_WIDTH),
+                "answered": Out(1),
+                "status": Out(Status),
             }
         )
 
@@ -66,44 +80,64 @@ class Accelerator(wiring.Component):
         m = Module()
         m.submodules.engine = engine = self.engine
         m.submodules.reader = reader = PacketReader(parameters=self._parameters)
+        m.submodules.writer = writer = PayloadWriter(parameters=self._parameters)
         m.submodules.responder = responder = Responder(parameters=self._parameters)
+        self._connect_loading(m, reader, writer)
+        self._connect_answers(m, responder)
         count = Signal.like(reader.count)
-        self._connect(m, reader, responder)
-
+        m.d.comb += [
+            engine.program_start.eq(reader.address),
+            engine.start.eq(reader.run),
+            writer.start.eq(reader.load),
+            responder.start.eq(self.answered),
+            responder.status.eq(self.status),
+        ]
         with m.FSM():
-            with m.State("READ"):
-                m.d.comb += [reader.enable.eq(1), engine.start.eq(reader.run)]
+            with m.State("OBEY"):
+                m.d.comb += [reader.enable.eq(~writer.busy), self.status.eq(reader.status)]
                 m.d.sync += count.eq(reader.count)
                 with m.If(reader.run):
                     m.next = "RUN"
-                with m.Elif(reader.refused):
-                    m.d.comb += [responder.start.eq(1), responder.status.eq(reader.status)]
-                    m.next = "RESPOND"
-            with m.State("RUN"), m.If(~engine.busy):
+                with m.Elif(reader.refuse):
+                    m.d.comb += self.answered.eq(1)
+                    m.next = "ANSWER"
+            with m.State("RUN"):
                 m.d.comb += [
-                    responder.start.eq(1),
-                    responder.status.eq(engine.status),
+                    self.status.eq(engine.status),
                     responder.cycles.eq(engine.cycles),
                     responder.count.eq(Mux(engine.status == Status.DONE, count, 0)),
                 ]
-                m.next = "RESPOND"
-            with m.State("RESPOND"), m.If(~responder.busy):
-                m.next = "READ"
+                with m.If(~engine.busy):
+                    m.d.comb += self.answered.eq(1)
+                    m.next = "ANSWER"
+            with m.State("ANSWER"), m.If(~responder.busy):
+                m.next = "OBEY"
         return m
 
-    def _connect(self, m: Module, reader: PacketReader, responder: Responder) -> None:
-        engine = self.engine
+    def _connect_loading(self, m: Module, reader: PacketReader, writer: PayloadWriter) -> None:
+        stage = memory.Memory(shape=unsigned(STREAM_WIDTH), depth=STAGE_WORDS, init=[])
+        m.submodules.stage = stage
+        write, read = stage.write_port(), stage.read_port()
         m.d.comb += [
             reader.data.eq(self.input_data),
             reader.last.eq(self.input_last),
             reader.valid.eq(self.input_valid),
+            reader.whole.eq(self.input_whole),
             self.input_ready.eq(reader.ready),
-            engine.write_enable.eq(reader.write_enable),
-            engine.write_section.eq(reader.write_section),
-            engine.write_address.eq(reader.write_address),
-            engine.write_slice.eq(reader.write_slice),
-            engine.write_data.eq(reader.write_data),
-            engine.program_start.eq(reader.address),
+            write.addr.eq(reader.stage_address),
+            write.data.eq(reader.stage_data),
+            write.en.eq(reader.stage_enable),
+            read.addr.eq(writer.stage_address),
+            read.en.eq(writer.busy),
+            writer.stage_data.eq(read.data),
+            *(getattr(writer, name).eq(getattr(reader, name)) for name in HEADER_PORTS),
+        ]
+        names = ("write_enable", "write_section", "write_address", "write_slice", "write_data")
+        m.d.comb += [getattr(self.engine, name).eq(getattr(writer, name)) for name in names]
+
+    def _connect_answers(self, m: Module, responder: Responder) -> None:
+        engine = self.engine
+        m.d.comb += [
             engine.result_address.eq(responder.result_address),
             responder.result.eq(engine.result),
             self.output_data.eq(responder.data),
@@ -111,4 +145,5 @@ class Accelerator(wiring.Component):
             self.output_valid.eq(responder.valid),
             responder.ready.eq(self.output_ready),
             self.busy.eq(engine.busy),
+            self.cycles.eq(engine.cycles),
         ]

@@ -19,6 +19,8 @@ from .parameters import (
 )
 
 STREAM_WIDTH = 32
+BANK_WIDTH = 8
+SLICE_WIDTH = 16
 PASS_SHIFT_WIDTH = 4
 
 
@@ -58,30 +60,36 @@ class Status(enum.IntEnum):
     SECTION = 3
     LOAD_RANGE = 4
     LENGTH = 5
-    LAYER_OPCODE = 6
-    ZERO_DIMENSION = 7
-    LAYER_LIMIT = 8
-    PROGRAM_RANGE = 9
-    ACTIVATION_RANGE = 10
-    WEIGHT_RANGE = 11
-    CHANNEL_RANGE = 12
-    OUTPUT_RANGE = 13
-    VALUES_RANGE = 14
-    RESIDUAL_RANGE = 15
+    CHECKSUM = 6
+    LAYER_OPCODE = 7
+    ZERO_DIMENSION = 8
+    LAYER_LIMIT = 9
+    PROGRAM_RANGE = 10
+    ACTIVATION_RANGE = 11
+    WEIGHT_RANGE = 12
+    CHANNEL_RANGE = 13
+    OUTPUT_RANGE = 14
+    VALUES_RANGE = 15
+    RESIDUAL_RANGE = 16
 
 
 PACKET_HEADER = data.StructLayout(
     {
         "opcode": 8,
         "section": 8,
-        "reserved": 16,
+        "slice": SLICE_WIDTH,
         "build_id": 32,
-        "address": 32,
+        "address": ADDRESS_WIDTH,
+        "bank": BANK_WIDTH,
         "count": 32,
     }
 )
-"""Head of every packet.  LOAD: first word and number of words of the section.  RUN: first program word
-and number of result words to return."""
+"""Head of every packet; the CRC-32 of all its other words is its last.  LOAD: the section's first word, the
+first slice of it, and the number of stream words that follow.  RUN: first program word and number of result
+words to return."""
+
+PAYLOAD_WORDS = 256
+"""The most stream words that a LOAD carries between its header and its CRC-32."""
 
 LAYER = data.StructLayout(
     {
@@ -199,7 +207,7 @@ def section_width(parameters: AcceleratorParameters, section: Section) -> int:
 
 
 def section_depth(parameters: AcceleratorParameters, section: Section) -> int:
-    """Words of a section."""
+    """Words of a section, in each of its banks."""
     return {
         Section.PROGRAM: parameters.program_words,
         Section.WEIGHTS: parameters.weight_words,
@@ -208,6 +216,11 @@ def section_depth(parameters: AcceleratorParameters, section: Section) -> int:
         Section.BOUNDARIES: parameters.encodings << parameters.code_width,
         Section.ACTIVATIONS: parameters.activation_words,
     }[section]
+
+
+def section_banks(parameters: AcceleratorParameters, section: Section) -> int:
+    """Banks of a section: all images share the activation memory, and each has a bank of the others."""
+    return 1 if section is Section.ACTIVATIONS else parameters.banks
 
 
 def slice_width(parameters: AcceleratorParameters, section: Section) -> int:

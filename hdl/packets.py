@@ -1,34 +1,37 @@
-"""Packets: the reader that obeys or refuses them, and the responder that answers."""
+"""Packets: the reader that judges them, and the writer of what a good LOAD carries."""
 
-from collections.abc import Callable
-
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
+from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
 from .layouts import (
+    BANK_WIDTH,
     PACKET_HEADER,
-    RESULT,
+    PAYLOAD_WORDS,
+    SLICE_WIDTH,
     STREAM_WIDTH,
     PacketOpcode,
     Section,
     Status,
-    result_word,
+    section_banks,
     section_depth,
     slices,
 )
 from .parameters import ADDRESS_WIDTH, AcceleratorParameters
 
 HEADER_WORDS = PACKET_HEADER.size // STREAM_WIDTH
-
-Refuse = Callable[..., None]
+HEADER_PORTS = ("section", "bank", "address", "slice", "count")
+INDEX_WIDTH = (PAYLOAD_WORDS - 1).bit_length()
+STAGE_WORDS = 2 * PAYLOAD_WORDS
+"""Two payloads: one is written while the next is read."""
 
 
 class PacketReader(wiring.Component):
-    """Takes packets: writes what a LOAD carries, and asks for an answer to a RUN or to a mistake.
+    """Takes whole packets and judges each at its end: to load, to run, or to refuse.
 
-    A LOAD with a wrong header writes nothing.  A packet of the wrong length is reported, but what it
-    wrote stays.  Every packet is read to its end, so the next one is understood again.
+    A LOAD's payload goes to the staging memory, from where it is written only if the packet is good.  One
+    word a cycle; two cycles more for the verdict, and until `enable` is high.
 
     Parameters
     ----------
@@ -36,153 +39,139 @@ class PacketReader(wiring.Component):
 
     Members
     -------
-    enable : In(1)
-        Words are taken only while it is high.
     data, last, valid : In, ready : Out
-        The stream of packet words.
-    write_enable, write_section, write_address, write_slice, write_data : Out
-        See `Engine`.
+        The stream of packet words.  `ready` does not depend on the other inputs.
+    whole : In(1)
+        All bytes of the word are there; the packet is refused if not.
+    stage_enable : Out(1)
+    stage_address : Out(9), stage_data : Out(32)
+        Write port of the staging memory; the address' top bit changes with every good LOAD.
+    enable : In(1)
+        One of the next three may be high.
+    load : Out(1)
+        High for one cycle: write `count` words of the payload from `section`, `address` and `slice` on.
     run : Out(1)
         High for one cycle: run the program at `address`, then answer with `count` result words.
-    refused : Out(1)
+    refuse : Out(1)
         High for one cycle: answer with `status`.
     status : Out(Status)
-    address, count : Out
+    section, bank, address, slice, count : Out
+        Of the packet's header.
     """
 
     def __init__(self, *, parameters: AcceleratorParameters) -> None:
         self._parameters = parameters
         super().__init__(
             {
-                "enable": In(1),
                 "data": In(STREAM_WIDTH),
                 "last": In(1),
                 "valid": In(1),
                 "ready": Out(1),
-                "write_enable": Out(1),
-                "write_section": Out(8),
-                "write_address": Out(ADDRESS_WIDTH),
-                "write_slice": Out(8),
-                "write_data": Out(STREAM_WIDTH),
+                "whole": In(1),
+                "stage_enable": Out(1),
+                "stage_address": Out(INDEX_WIDTH + 1),
+                "stage_data": Out(STREAM_WIDTH),
+                "enable": In(1),
+                "load": Out(1),
                 "run": Out(1),
-                "refused": Out(1),
+                "refuse": Out(1),
                 "status": Out(Status),
+                "section": Out(8),
+                "bank": Out(BANK_WIDTH),
                 "address": Out(ADDRESS_WIDTH),
+                "slice": Out(SLICE_WIDTH),
                 "count": Out(ADDRESS_WIDTH),
             }
         )
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        header = Signal(PACKET_HEADER)
-        ended = Signal()
-        taken = Signal()
+        m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=STREAM_WIDTH).create()
+        header, half = Signal(PACKET_HEADER), Signal()
+        words = Signal(range(HEADER_WORDS + 1), name="header_words")
+        payload = Signal(range(PAYLOAD_WORDS + 2), name="payload_words")  # one more than there may be
+        damaged, taken = Signal(), Signal()
         m.d.comb += [
             taken.eq(self.valid & self.ready),
-            self.address.eq(header.address),
-            self.count.eq(header.count),
+            crc.start.eq(words == 0),
+            crc.valid.eq(taken),
+            crc.data.eq(self.data),
+            self.stage_address.eq(Cat(payload[:INDEX_WIDTH], half)),
+            self.stage_data.eq(self.data),
         ]
-
-        def refuse(status: Status, *, ended: Value) -> None:
-            m.d.sync += self.status.eq(status)
-            with m.If(ended):
-                m.next = "REFUSE"
-            with m.Else():
-                m.next = "DISCARD"
+        m.d.comb += [getattr(self, name).eq(header[name]) for name in HEADER_PORTS]
+        last_slice = _last_slice(m, self._parameters, header.section)
+        end = _Place(m, header.address, header.slice, last_slice=last_slice)
 
         with m.FSM():
-            with m.State("HEADER"):
-                m.d.comb += self.ready.eq(self.enable)
-                with m.If(taken):
-                    m.d.sync += ended.eq(self.last)
-                    self._take_header(m, header, refuse)
-            with m.State("CHECK"):
-                self._check_header(m, header, ended, refuse)
-            with m.State("LOAD"):
+            with m.State("TAKE"):
                 m.d.comb += self.ready.eq(1)
                 with m.If(taken):
-                    self._load(m, header, refuse)
-            with m.State("DISCARD"):
-                m.d.comb += self.ready.eq(1)
-                with m.If(taken & self.last):
-                    m.next = "REFUSE"
-            with m.State("REFUSE"):
-                m.d.comb += self.refused.eq(1)
-                m.next = "HEADER"
+                    m.d.sync += damaged.eq((damaged & (words != 0)) | ~self.whole)
+                    with m.If(words != HEADER_WORDS):
+                        m.d.sync += header.as_value().word_select(words, STREAM_WIDTH).eq(self.data)
+                        m.d.sync += [words.eq(words + 1), payload.eq(0)]
+                        end.start()
+                    with m.Elif(~self.last & (payload <= PAYLOAD_WORDS)):
+                        m.d.comb += self.stage_enable.eq(payload != PAYLOAD_WORDS)
+                        m.d.sync += payload.eq(payload + 1)
+                        end.advance()
+                    with m.If(self.last):
+                        m.d.sync += words.eq(0)
+                        with m.If(words != HEADER_WORDS):
+                            m.d.sync += damaged.eq(1)
+                        m.next = "JUDGE"
+            with m.State("JUDGE"):
+                self._judge(m, header, payload, end)
+                with m.If(~crc.match_detected):
+                    m.d.sync += self.status.eq(Status.CHECKSUM)
+                with m.If(damaged):
+                    m.d.sync += self.status.eq(Status.LENGTH)
+                m.next = "OBEY"
+            with m.State("OBEY"), m.If(self.enable):
+                with m.If(self.status != Status.DONE):
+                    m.d.comb += self.refuse.eq(1)
+                with m.Elif(header.opcode == PacketOpcode.RUN):
+                    m.d.comb += self.run.eq(1)
+                with m.Else():
+                    m.d.comb += self.load.eq(1)
+                    m.d.sync += half.eq(~half)
+                m.next = "TAKE"
         return m
 
-    def _take_header(self, m: Module, header: data.View, refuse: Refuse) -> None:
-        count = Signal(range(HEADER_WORDS), name="header_words")
-        m.d.sync += header.eq(Cat(header.as_value()[STREAM_WIDTH:], self.data))
-        m.d.sync += count.eq(count + 1)
-        with m.If(count == HEADER_WORDS - 1):
-            m.d.sync += count.eq(0)
-            m.next = "CHECK"
-        with m.Elif(self.last):
-            m.d.sync += count.eq(0)
-            refuse(Status.LENGTH, ended=Const(1))
-
-    def _check_header(self, m: Module, header: data.View, ended: Value, refuse: Refuse) -> None:
+    def _judge(self, m: Module, header: data.View, payload: Value, end: "_Place") -> None:
+        """Set `status` for a packet whose words are all as they were sent."""
         p = self._parameters
-        depth = Signal(STREAM_WIDTH)
-        known = Signal()
+        depth, banks = (
+            Signal(range(max(section_depth(p, each) for each in Section) + 1)),
+            Signal(range(p.banks + 1)),
+        )
         with m.Switch(header.section):
             for section in Section:
                 with m.Case(section):
-                    m.d.comb += [known.eq(1), depth.eq(section_depth(p, section))]
+                    m.d.comb += [depth.eq(section_depth(p, section)), banks.eq(section_banks(p, section))]
+        within = (end.address < depth) | ((end.address == depth) & (end.slice == 0))
+        from_within = (header.address < depth) & (header.slice <= end.last_slice) & (header.bank < banks)
+        runs = (header.address < p.program_words) & (header.count <= p.result_words) & (header.bank < p.banks)
+        fits = (payload == header.count) & (payload <= PAYLOAD_WORDS)
         with m.If(header.build_id != p.build_id):
-            refuse(Status.BUILD_ID, ended=ended)
+            m.d.sync += self.status.eq(Status.BUILD_ID)
         with m.Elif(header.opcode == PacketOpcode.RUN):
-            with m.If(~ended):
-                refuse(Status.LENGTH, ended=ended)
-            with m.Elif((header.count > p.result_words) | (header.address >= p.program_words)):
-                refuse(Status.LOAD_RANGE, ended=ended)
-            with m.Else():
-                m.d.comb += self.run.eq(1)
-                m.next = "HEADER"
+            m.d.sync += self.status.eq(
+                Mux(payload != 0, Status.LENGTH, Mux(runs, Status.DONE, Status.LOAD_RANGE))
+            )
         with m.Elif(header.opcode != PacketOpcode.LOAD):
-            refuse(Status.PACKET_OPCODE, ended=ended)
-        with m.Elif(~known):
-            refuse(Status.SECTION, ended=ended)
-        with m.Elif(header.address + header.count > depth):
-            refuse(Status.LOAD_RANGE, ended=ended)
-        with m.Elif(ended | (header.count == 0)):
-            refuse(Status.LENGTH, ended=ended)
+            m.d.sync += self.status.eq(Status.PACKET_OPCODE)
+        with m.Elif(banks == 0):
+            m.d.sync += self.status.eq(Status.SECTION)
+        with m.Elif(~fits | (payload == 0)):
+            m.d.sync += self.status.eq(Status.LENGTH)
         with m.Else():
-            m.next = "LOAD"
-
-    def _load(self, m: Module, header: data.View, refuse: Refuse) -> None:
-        """Write slice after slice; the header's address and count keep the place."""
-        position, last_slice = Signal(8, name="position"), Signal(8)
-        with m.Switch(header.section):
-            for section in Section:
-                with m.Case(section):
-                    m.d.comb += last_slice.eq(slices(self._parameters, section) - 1)
-        word_ends = position == last_slice
-        packet_ends = word_ends & (header.count == 1)
-        m.d.comb += [
-            self.write_enable.eq(1),
-            self.write_section.eq(header.section),
-            self.write_address.eq(header.address),
-            self.write_slice.eq(position),
-            self.write_data.eq(self.data),
-        ]
-        m.d.sync += position.eq(position + 1)
-        with m.If(word_ends):
-            m.d.sync += [
-                position.eq(0),
-                header.address.eq(header.address + 1),
-                header.count.eq(header.count - 1),
-            ]
-        with m.If(packet_ends & self.last):
-            m.next = "HEADER"
-        with m.Elif(packet_ends | self.last):
-            m.d.sync += position.eq(0)
-            refuse(Status.LENGTH, ended=self.last)
+            m.d.sync += self.status.eq(Mux(from_within & within, Status.DONE, Status.LOAD_RANGE))
 
 
-class Responder(wiring.Component):
-    """Sends a response: the status, the cycles, then the results, lane after lane.
+class PayloadWriter(wiring.Component):
+    """Writes a staged payload into a section, slice after slice, one each cycle.
 
     Parameters
     ----------
@@ -191,82 +180,97 @@ class Responder(wiring.Component):
     Members
     -------
     start : In(1)
-        Takes `status`, `cycles` and `count`, when not `busy`.
-    status : In(Status)
-    cycles : In(32)
-    count : In(24)
-        Result words to send.
+        Takes `section`, `bank`, `address`, `slice` and `count`, when not `busy`.
+    section, bank, address, slice, count : In
+        Where the first word goes, and how many there are.
     busy : Out(1)
-    result_address : Out(24)
-    result : In(result_word)
-        The result word at `result_address`, one cycle later.
-    data, last, valid : Out, ready : In
-        The stream of response words; it holds while it waits for `ready`.
+    stage_address : Out(9)
+    stage_data : In(32)
+        The staged word at `stage_address`, one cycle later.
+    write_enable, write_section, write_bank, write_address, write_slice, write_data : Out
+        See `Engine`.
     """
 
     def __init__(self, *, parameters: AcceleratorParameters) -> None:
-        self._lanes = parameters.requantizers
+        self._parameters = parameters
         super().__init__(
             {
                 "start": In(1),
-                "status": In(Status),
-                "cycles": In(STREAM_WIDTH),
+                "section": In(8),
+                "bank": In(BANK_WIDTH),
+                "address": In(ADDRESS_WIDTH),
+                "slice": In(SLICE_WIDTH),
                 "count": In(ADDRESS_WIDTH),
                 "busy": Out(1),
-                "result_address": Out(ADDRESS_WIDTH),
-                "result": In(result_word(parameters)),
-                "data": Out(STREAM_WIDTH),
-                "last": Out(1),
-                "valid": Out(1),
-                "ready": In(1),
+                "stage_address": Out(INDEX_WIDTH + 1),
+                "stage_data": In(STREAM_WIDTH),
+                "write_enable": Out(1),
+                "write_section": Out(8),
+                "write_bank": Out(BANK_WIDTH),
+                "write_address": Out(ADDRESS_WIDTH),
+                "write_slice": Out(SLICE_WIDTH),
+                "write_data": Out(STREAM_WIDTH),
             }
         )
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        status, cycles, count = (
-            Signal.like(port, name=f"held_{port.name}") for port in (self.status, self.cycles, self.count)
-        )
-        word = Signal.like(self.result_address)
-        lane = Signal(range(self._lanes))
-        waiting = Signal.like(self.result.as_value())
-        m.d.comb += [self.busy.eq(1), self.result_address.eq(word)]
-
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.busy.eq(0)
-                m.d.sync += [
-                    status.eq(self.status),
-                    cycles.eq(self.cycles),
-                    count.eq(self.count),
-                    word.eq(0),
-                    lane.eq(0),
-                ]
-                with m.If(self.start):
-                    m.next = "STATUS"
-            with m.State("STATUS"):
-                m.d.comb += [self.valid.eq(1), self.data.eq(status)]
-                with m.If(self.ready):
-                    m.next = "CYCLES"
-            with m.State("CYCLES"):
-                m.d.comb += [self.valid.eq(1), self.data.eq(cycles), self.last.eq(count == 0)]
-                with m.If(self.ready):
-                    m.next = "FETCH"
-            with m.State("FETCH"):
-                m.d.sync += [waiting.eq(self.result), word.eq(word + 1)]
-                m.next = "RESULTS"
-                with m.If(count == word):
-                    m.next = "IDLE"
-            with m.State("RESULTS"):
-                ends = lane == self._lanes - 1
-                m.d.comb += [
-                    self.valid.eq(1),
-                    self.data.eq(waiting[: RESULT.width]),
-                    self.last.eq(ends & (word == count)),
-                ]
-                with m.If(self.ready):
-                    m.d.sync += waiting.eq(waiting >> RESULT.width)
-                    m.d.sync += lane.eq(Mux(ends, 0, lane + 1))
-                    with m.If(ends):
-                        m.next = "FETCH"
+        index, half = Signal(INDEX_WIDTH), Signal()
+        left = Signal(range(PAYLOAD_WORDS + 1))  # words to be read
+        last_slice = _last_slice(m, self._parameters, self.write_section)
+        place = _Place(m, self.address, self.slice, last_slice=last_slice)
+        m.d.comb += [
+            self.busy.eq((left != 0) | self.write_enable),
+            self.stage_address.eq(Cat(index, half)),
+            self.write_address.eq(place.address),
+            self.write_slice.eq(place.slice),
+            self.write_data.eq(self.stage_data),
+        ]
+        m.d.sync += self.write_enable.eq(left != 0)
+        with m.If(left != 0):
+            m.d.sync += [left.eq(left - 1), index.eq(index + 1)]
+            with m.If(left == 1):
+                m.d.sync += half.eq(~half)
+        with m.If(self.write_enable):
+            place.advance()
+        with m.If(self.start & ~self.busy):
+            m.d.sync += [
+                left.eq(self.count),
+                index.eq(0),
+                self.write_section.eq(self.section),
+                self.write_bank.eq(self.bank),
+            ]
+            place.start()
         return m
+
+
+class _Place:
+    """Registers that walk through a section slice by slice."""
+
+    def __init__(self, m: Module, address: Value, part: Value, *, last_slice: Value) -> None:
+        self._m, self._from = m, (address, part)
+        self.address, self.slice = (
+            Signal(ADDRESS_WIDTH, name="place"),
+            Signal(SLICE_WIDTH, name="place_slice"),
+        )
+        self.last_slice = last_slice
+
+    def start(self) -> None:
+        address, part = self._from
+        self._m.d.sync += [self.address.eq(address), self.slice.eq(part)]
+
+    def advance(self) -> None:
+        last = self.slice == self.last_slice
+        self._m.d.sync += [
+            self.slice.eq(Mux(last, 0, self.slice + 1)),
+            self.address.eq(self.address + last),
+        ]
+
+
+def _last_slice(m: Module, parameters: AcceleratorParameters, section: Value) -> Value:
+    last_slice = Signal(SLICE_WIDTH)
+    with m.Switch(section):
+        for each in Section:
+            with m.Case(each):
+                m.d.comb += last_slice.eq(slices(parameters, each) - 1)
+    return last_slice

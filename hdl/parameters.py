@@ -60,6 +60,8 @@ class AcceleratorParameters:
     value_words
         Words of values memory, each `requantizers` values of 18 bits; 0 for an accelerator that neither
         pools nor adds residuals.
+    banks
+        Images held at a time, 1 or 2: programs with their weights, channels, tables and boundaries.
 
     Raises
     ------
@@ -83,6 +85,7 @@ class AcceleratorParameters:
     program_words: int = 256
     result_words: int = 32
     value_words: int = 0
+    banks: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.weight_format, str):
@@ -175,6 +178,7 @@ _LIMITS = {
     "channel_words": 2**20,
     "program_words": 2**16,
     "result_words": 2**16,
+    "banks": 2,
 }
 
 

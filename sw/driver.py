@@ -1,11 +1,12 @@
 """What a host sends an accelerator: packets of 32-bit words; and what it makes of the answers."""
 
 from collections.abc import Mapping, Sequence
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hdl.layouts import PACKET_HEADER, STREAM_WIDTH, PacketOpcode, Section, slice_width
+from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, STREAM_WIDTH, PacketOpcode, Section, slice_width, slices
 from hdl.parameters import AcceleratorParameters
 
 from .bits import Words, field_bits, slice_words, struct_bits
@@ -45,31 +46,42 @@ def encode_images(
     return slice_words(bits, slice_width=slice_width(parameters, Section.ACTIVATIONS))
 
 
-def load_packet(section: Section, words: Words, *, parameters: AcceleratorParameters) -> Words:
-    """A packet that writes a section from its first word on."""
-    header = _header(PacketOpcode.LOAD, parameters=parameters, section=section, address=0, count=len(words))
-    return np.concatenate([header, words.reshape(-1)])
-
-
-def load_packets(sections: Mapping[Section, Words], *, parameters: AcceleratorParameters) -> list[Words]:
-    """Packets that write all sections; an empty one needs none, and the accelerator would refuse it."""
+def load_packets(
+    sections: Mapping[Section, Words], *, parameters: AcceleratorParameters, bank: int = 0
+) -> list[Words]:
+    """Packets that write sections (words, slices) from their first word on, into a bank of the memories."""
     return [
-        load_packet(section, words, parameters=parameters)
+        packet
         for section, words in sections.items()
-        if len(words)
+        for packet in section_packets(section, words, parameters=parameters, bank=bank)
     ]
 
 
-def run_packet(*, results: int, parameters: AcceleratorParameters) -> Words:
-    """A packet that runs the program and asks for so many result words."""
-    return _header(PacketOpcode.RUN, parameters=parameters, section=0, address=0, count=results)
+def section_packets(
+    section: Section, words: Words, *, parameters: AcceleratorParameters, bank: int = 0
+) -> list[Words]:
+    """Packets that write a section from its first word on: as few as can be, none for no words."""
+    flat, count = words.reshape(-1), slices(parameters, section)
+    packets = []
+    for start in range(0, len(flat), PAYLOAD_WORDS):
+        payload = flat[start : start + PAYLOAD_WORDS]
+        fields = {"address": start // count, "slice": start % count, "count": len(payload)}
+        packets.append(_packet(PacketOpcode.LOAD, payload, parameters, section=section, bank=bank, **fields))
+    return packets
 
 
-def run_packets(encoded: Words, *, results: int, parameters: AcceleratorParameters) -> list[Words]:
-    """For each encoded image the packet that loads it, then the one that runs it."""
-    run = run_packet(results=results, parameters=parameters)
-    loads = (load_packet(Section.ACTIVATIONS, words, parameters=parameters) for words in encoded)
-    return [packet for load in loads for packet in (load, run)]
+def run_packet(*, results: int, parameters: AcceleratorParameters, bank: int = 0) -> Words:
+    """A packet that runs the program of a bank and asks for so many result words."""
+    return _packet(PacketOpcode.RUN, None, parameters, bank=bank, count=results)
+
+
+def run_packets(
+    encoded: Words, *, results: int, parameters: AcceleratorParameters, bank: int = 0
+) -> list[Words]:
+    """For each encoded image the packets that load it, then the one that runs it."""
+    run = run_packet(results=results, parameters=parameters, bank=bank)
+    loads = (section_packets(Section.ACTIVATIONS, words, parameters=parameters) for words in encoded)
+    return [packet for load in loads for packet in (*load, run)]
 
 
 def stream(packets: Sequence[Words]) -> tuple[Words, NDArray[np.bool_]]:
@@ -85,7 +97,15 @@ def response_length(*, results: int, parameters: AcceleratorParameters) -> int:
     return 2 + results * parameters.requantizers
 
 
-def _header(opcode: PacketOpcode, *, parameters: AcceleratorParameters, **fields: int) -> Words:
+def sealed(words: Words) -> Words:
+    """A packet: the words, and their CRC-32 behind them."""
+    return np.append(words, np.uint32(crc32(words.astype("<u4").tobytes())))
+
+
+def _packet(
+    opcode: PacketOpcode, payload: Words | None, parameters: AcceleratorParameters, **fields: int
+) -> Words:
     values = {"opcode": opcode, "build_id": parameters.build_id, **fields}
     bits = struct_bits(PACKET_HEADER, {name: np.array(value) for name, value in values.items()})
-    return slice_words(bits, slice_width=STREAM_WIDTH)
+    header = slice_words(bits, slice_width=STREAM_WIDTH)
+    return sealed(header if payload is None else np.concatenate([header, payload]))

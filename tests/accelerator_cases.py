@@ -15,7 +15,7 @@ from hdl.layouts import Status
 from hdl.parameters import AcceleratorParameters
 from sw.bits import Words
 from sw.compiler import Compiled, compile_network
-from sw.driver import encode_images, load_packet, run_packets
+from sw.driver import encode_images, load_packets, run_packets
 from sw.network import IntegerNetwork, Integers
 from sw.schedule import program_cycles
 from tests.random_networks import random_layer
@@ -73,9 +73,7 @@ class Case:
     @property
     def loads(self) -> list[Words]:
         """Packets that load the network."""
-        parameters = self.compiled.parameters
-        sections = self.compiled.sections.items()
-        return [load_packet(section, words, parameters=parameters) for section, words in sections]
+        return load_packets(self.compiled.sections, parameters=self.compiled.parameters)
 
     @property
     def runs(self) -> list[Words]:

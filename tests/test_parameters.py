@@ -24,6 +24,7 @@ LIMITS = {
     "channel_words": 2**20,
     "program_words": 2**16,
     "result_words": 2**16,
+    "banks": 2,
 }
 OTHER = {name: 2 * getattr(AcceleratorParameters(), name) for name in LIMITS} | {
     "weight_format": "apot_k2n2",
