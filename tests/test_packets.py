@@ -9,77 +9,123 @@ from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from hdl.accelerator import Accelerator
-from hdl.layouts import PacketOpcode, Section, Status, section_depth
+from hdl.layouts import PAYLOAD_WORDS, PacketOpcode, Section, Status, section_depth, slices
+from hdl.packets import HEADER_WORDS
+from hdl.parameters import ADDRESS_WIDTH
 from sw.bits import Words
-from sw.driver import response_length, stream
+from sw.driver import response_length, sealed, stream
 from sw.schedule import program_cycles
 from tests.accelerator_cases import GAPS, grouped, random_case, small, split, written
 from verif.network import exchange
 
 SHAPE = "apot_k2n1o_4x8"
+BATCH = 12
+"""Wrong packets between an image and its run."""
 QUICK = 6
 """Seed of a case that runs in some hundred cycles, since it runs often here."""
 
 
 def packet(opcode: int, *, words: int = 0, **fields: int) -> Words:
-    """A header and so many words behind it."""
+    """A header, so many words behind it, and their CRC-32."""
     parameters = small(SHAPE)
-    values = {"section": 0, "build_id": parameters.build_id, "address": 0, "count": 0, **fields}
-    header = [opcode | values["section"] << 8, values["build_id"], values["address"], values["count"]]
-    return np.array([*header, *[0xFFFF_FFFF] * words], dtype=np.uint32)
+    values = {
+        "section": 0,
+        "slice": 0,
+        "build_id": parameters.build_id,
+        "address": 0,
+        "bank": 0,
+        "count": words,
+    }
+    values |= fields
+    header = [
+        opcode | values["section"] << 8 | values["slice"] << 16,
+        values["build_id"],
+        values["address"] | values["bank"] << 24,
+        values["count"],
+    ]
+    return sealed(np.array([*header, *[0xFFFF_FFFF] * words], dtype=np.uint32))
 
 
-def wrong_packets() -> list[tuple[Status, Words]]:
-    """Packets that cannot be obeyed; those of a wrong length write where the next image does."""
-    load, run, wide = PacketOpcode.LOAD, PacketOpcode.RUN, 0xFFFF_FFFF
+def wrong_headers() -> list[tuple[Status, Words]]:
+    """Packets that arrive as they were sent, but should not have been sent."""
+    load, run, last = PacketOpcode.LOAD, PacketOpcode.RUN, (1 << ADDRESS_WIDTH) - 1
     image, build_id = Section.ACTIVATIONS, small(SHAPE).build_id
     depths = [(section, section_depth(small(SHAPE), section)) for section in Section]
+    wide = [(section, slices(small(SHAPE), section)) for section in Section]
+    ends = zip(depths, wide, strict=True)
     return [
         *(
-            (Status.BUILD_ID, packet(op, build_id=build_id ^ 1 << 31, words=n))
-            for op in (1, 2, 9)
+            (Status.BUILD_ID, packet(op, build_id=build_id ^ 1 << bit, words=n))
+            for op, bit in ((1, 0), (2, 31), (9, 17))
             for n in (0, 3)
         ),
         *((Status.PACKET_OPCODE, packet(op, words=n)) for op in (0, 3, 255) for n in (0, 5)),
-        *((Status.SECTION, packet(load, section=at, count=1, words=n)) for at in (6, 255) for n in (0, 1)),
-        *((Status.LOAD_RANGE, packet(load, section=at, address=n, count=1, words=1)) for at, n in depths),
-        *((Status.LOAD_RANGE, packet(load, section=at, count=n + 1, words=1)) for at, n in depths),
-        (Status.LOAD_RANGE, packet(load, section=image, address=wide, count=1, words=1)),
-        (Status.LOAD_RANGE, packet(load, section=image, address=1, count=wide, words=1)),
+        *((Status.SECTION, packet(load, section=at, words=n)) for at in (len(Section), 255) for n in (0, 1)),
+        *((Status.LOAD_RANGE, packet(load, section=at, address=n, words=1)) for at, n in depths),
+        *(
+            (Status.LOAD_RANGE, packet(load, section=at, address=n - 1, words=w + 1))
+            for (at, n), (_, w) in ends
+        ),
+        *((Status.LOAD_RANGE, packet(load, section=at, slice=n, words=1)) for at, n in wide),
+        *((Status.LOAD_RANGE, packet(load, section=at, bank=1, words=1)) for at in Section),
+        (Status.LOAD_RANGE, packet(load, section=image, address=last, words=1)),
         (Status.LOAD_RANGE, packet(run, count=small(SHAPE).result_words + 1)),
-        (Status.LOAD_RANGE, packet(run, address=small(SHAPE).program_words)),
-        *((Status.LENGTH, packet(load)[:n]) for n in (1, 2, 3)),
-        (Status.LENGTH, packet(load, section=image, count=2)),
-        (Status.LENGTH, packet(load, section=image, count=2, words=3)),
-        (Status.LENGTH, packet(load, section=image, count=2, words=5)),
-        (Status.LENGTH, packet(load, section=image, count=2, words=9)),
-        (Status.LENGTH, packet(load, section=image, count=0)),
-        (Status.LENGTH, packet(load, section=image, count=0, words=4)),
+        (Status.LOAD_RANGE, packet(run, count=1 << 24)),
+        (Status.LOAD_RANGE, packet(run, address=small(SHAPE).program_words, count=0)),
+        (Status.LOAD_RANGE, packet(run, bank=1)),
+        *((Status.LENGTH, packet(load, section=image, words=n, count=n + 1)) for n in (0, 1, PAYLOAD_WORDS)),
+        *((Status.LENGTH, packet(load, section=image, words=n, count=n - 1)) for n in (1, 2, PAYLOAD_WORDS)),
+        *((Status.LENGTH, packet(load, section=image, words=PAYLOAD_WORDS + n)) for n in (1, 2, 300, 1100)),
+        (Status.LENGTH, packet(load, section=image, words=0)),
         (Status.LENGTH, packet(run, words=1)),
     ]
+
+
+def damaged_packets() -> list[tuple[Status, Words]]:
+    """Packets that arrive otherwise than they were sent: bits flipped, words lost, doubled or swapped."""
+    found = []
+    for good in (packet(PacketOpcode.LOAD, section=Section.ACTIVATIONS, words=9), packet(PacketOpcode.RUN)):
+        for place in range(len(good)):
+            flipped = good.copy()
+            flipped[place] ^= np.uint32(1 << (7 * place + 3) % 32)
+            found.append(flipped)
+        found += [np.append(good, good[-1]), np.append(good, np.uint32(0)), np.concatenate([good, good])]
+        found += [good[:n] for n in range(1, len(good))]
+    load = packet(PacketOpcode.LOAD, section=Section.WEIGHTS, words=6)
+    load[4] = 1  # then words that differ
+    load = sealed(load[:-1])
+    found += [np.delete(load, at) for at in (0, 3, 5)]
+    found.append(load[[0, 1, 2, 3, 5, 4, *range(6, len(load))]])
+    return [(Status.LENGTH if len(each) <= HEADER_WORDS else Status.CHECKSUM, each) for each in found]
 
 
 @pytest.mark.parametrize("gaps", ["steady", "both_slow"])
 @pytest.mark.parametrize("shape", grouped([SHAPE]))
 def test_wrong_packets(shape: str, gaps: str, tmp_path: Path, simulator: str) -> None:
-    """Each is answered with its error and 0 cycles, and the accelerator then runs an image as ever."""
-    wrong, good = wrong_packets(), random_case(shape, QUICK, images=1)
+    """Each is answered with its error and 0 cycles, and what was loaded before them runs as ever."""
+    wrong, good = [*wrong_headers(), *damaged_packets()], random_case(shape, QUICK, images=1)
     parameters = good.compiled.parameters
-    packets = [*good.loads, *(each for _, bad in wrong for each in (bad, *good.runs))]
+    batches = [wrong[start : start + BATCH] for start in range(0, len(wrong), BATCH)]
+    *image, run = good.runs
+    packets = list(good.loads)
+    for batch in batches:
+        packets += [*image, *(bad for _, bad in batch), run]
     length = response_length(results=good.compiled.results, parameters=parameters)
     exchanged = exchange(
         written(shape, tmp_path),
         packets,
-        answers=len(wrong) * (2 + length),
+        answers=2 * len(wrong) + length * len(batches),
         simulator=simulator,
-        cycle_limit=40 * sum(map(len, packets)) + len(wrong) * 4 * program_cycles(good.compiled.schedule),
+        cycle_limit=40 * sum(map(len, packets)) + len(batches) * 4 * program_cycles(good.compiled.schedule),
         source_gaps=GAPS[gaps][0],
         sink_gaps=GAPS[gaps][1],
     )
     responses = split(exchanged.words, exchanged.last)
-    assert responses[::2] == [[status, 0] for status, _ in wrong]
-    for response in responses[1::2]:
-        good.check([response])
+    for batch in batches:
+        assert responses[: len(batch)] == [[status, 0] for status, _ in batch]
+        good.check([responses[len(batch)]])
+        responses = responses[len(batch) + 1 :]
+    assert not responses
 
 
 def test_reset_at_any_time() -> None:
@@ -89,7 +135,7 @@ def test_reset_at_any_time() -> None:
     unit, reset = Accelerator(parameters=parameters), Signal()
     cycles = program_cycles(good.compiled.schedule)
     length = response_length(results=good.compiled.results, parameters=parameters)
-    loads, (image, run) = good.loads, good.runs
+    loads, (image, run) = good.loads, good.runs  # an image of one packet
     responses: list[list[int]] = []
 
     async def send(ctx: Any, words: Words, last: Any) -> None:
@@ -111,6 +157,7 @@ def test_reset_at_any_time() -> None:
 
     async def bench(ctx: Any) -> None:
         await send(ctx, *stream(loads))
+        await ctx.tick().repeat(PAYLOAD_WORDS + 8)  # the last one is written
         for cut in (1, 3, 4, 5, 6, len(image) - 1):
             await send(ctx, image[:cut], np.zeros(cut, dtype=bool))
             await recover(ctx)
