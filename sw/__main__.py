@@ -14,6 +14,7 @@ COMMANDS = {
     "pack": "pack:pack",
     "levels": "levels:levels",
     "tables": "tables:tables",
+    "compare": "compare:compare",
 }
 
 

@@ -1,0 +1,202 @@
+"""A comparison's numbers as JSON, and the tables made of nothing else."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from hdl.console import RefusedError
+
+from .protocol import Protocol, Run, label
+
+Report = dict[str, Any]
+Facts = dict[str, Any]
+
+MARKER = re.compile(r"^(<!-- compare(?:: (\w+))? -->)\n.*?^(<!-- /compare -->)$", re.MULTILINE | re.DOTALL)
+NONE = "–"
+HEADER = (
+    "Bits", "Scheme", "Accuracy, %", "Weight error, %", "Bin loss, %", "Kurtosis", "Average bits",
+    "Weight bytes",
+)  # fmt: skip
+
+
+def report(protocol: Protocol, found: Iterable[tuple[Run, Facts, str]], *, data: str, program: str) -> Report:
+    """Everything that is shown, in the protocol's order.
+
+    Parameters
+    ----------
+    found
+        Each run, what was measured, and why it failed if it did.
+    data
+        Hash of the images.
+    program
+        Version of torch.
+    """
+    known = {run: {"failed": failed} if failed else facts for run, facts, failed in found}
+    runs = [
+        {"contender": run.contender, "bits": label(run.bits), "seed": run.recipe.seed, **known[run]}
+        for run in protocol.runs()
+        if run.bits is not None and run in known
+    ]
+    return {"protocol": protocol.as_dict(), "data": data, "torch": program, "runs": runs}
+
+
+def text_of(content: Report) -> str:
+    """The JSON file, a run on a line of its own."""
+    head = [
+        f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
+        for name, value in content.items()
+        if name != "runs"
+    ]
+    runs = ",\n".join(f"    {json.dumps(run, ensure_ascii=False)}" for run in content["runs"])
+    return "{\n" + ",\n".join(head) + ',\n  "runs": [\n' + runs + "\n  ]\n}\n"
+
+
+def groups(content: Report) -> dict[tuple[str, str], list[Facts]]:
+    """The runs of each bit-width and contender, one for each seed."""
+    found: dict[tuple[str, str], list[Facts]] = {}
+    for run in content["runs"]:
+        found.setdefault((run["bits"], run["contender"]), []).append(run)
+    return found
+
+
+def good(runs: Iterable[Facts], name: str) -> list[float]:
+    """A measured value of the runs that did not fail and have it."""
+    return [run[name] for run in runs if run.get(name) is not None]
+
+
+def rows(content: Report) -> list[tuple[str, ...]]:
+    """The table's rows, in the order of `HEADER`."""
+    return [
+        (
+            bits,
+            contender,
+            _accuracy(runs),
+            _percent(good(runs, "weight_error")),
+            _percent(good(runs, "bin_loss")),
+            _mean(good(runs, "kurtosis"), lambda value: f"{value:.2f}"),
+            _average_bits(runs),
+            _mean(good(runs, "bytes"), lambda value: f"{value:,.0f}"),
+        )
+        for (bits, contender), runs in groups(content).items()
+    ]
+
+
+def claim_rows(content: Report) -> list[tuple[str, ...]]:
+    """What papers say about the order, and the differences found: one row for each claim and bit-width."""
+    found = groups(content)
+    shown: list[tuple[str, ...]] = []
+    for claim in content["protocol"]["claims"]:
+        for bits in content["protocol"]["bits"]:
+            pair = [
+                {run["seed"]: run["accuracy"] for run in found.get((bits, name), []) if "accuracy" in run}
+                for name in (claim["better"], claim["worse"])
+            ]
+            differences = [100 * (pair[0][seed] - pair[1][seed]) for seed in pair[0] if seed in pair[1]]
+            if differences:
+                shown.append(
+                    (
+                        f"{claim['better']} over {claim['worse']}",
+                        claim["source"],
+                        bits,
+                        _spread(differences, "{:+.2f}"),
+                        _verdict(differences),
+                    )
+                )
+    return shown
+
+
+def failures(content: Report) -> list[str]:
+    """The runs that failed, and why."""
+    return [
+        f"{run['contender']} {run['bits']}, seed {run['seed']}: {run['failed']}"
+        for run in content["runs"]
+        if "failed" in run
+    ]
+
+
+def table(content: Report) -> str:
+    """The comparison as a Markdown table, and its failed runs below."""
+    text = _markdown(HEADER, rows(content), left=2)
+    failed = "".join(f"\n- {line}" for line in failures(content))
+    return text + (f"\n\nFailed:\n{failed}" if failed else "")
+
+
+def claims(content: Report) -> str:
+    """The claims as a Markdown table."""
+    header = ("Claim", "Source", "Bits", "Difference, points", "Here")
+    return _markdown(header, claim_rows(content), left=2)
+
+
+TABLES: dict[str, Callable[[Report], str]] = {"table": table, "claims": claims}
+
+
+def fill(text: str, content: Report) -> str:
+    """`text` with what is between ``<!-- compare: NAME -->`` and ``<!-- /compare -->`` made anew.
+
+    Raises
+    ------
+    RefusedError
+        If a marker names no table, or there is none.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[2] or "table"
+        if name not in TABLES:
+            raise RefusedError(f"<!-- compare: {name} --> must name one of {', '.join(TABLES)}")
+        return f"{match[1]}\n{TABLES[name](content)}\n{match[3]}"
+
+    filled, count = MARKER.subn(replaced, text)
+    if not count:
+        raise RefusedError("there is no <!-- compare --> … <!-- /compare --> to write a table to")
+    return filled
+
+
+def page(content: Report) -> str:
+    """The tables as a Markdown file of their own."""
+    parts = [f"# Comparison\n\n{table(content)}"]
+    if content["protocol"]["claims"]:
+        parts.append(f"## What papers say\n\n{claims(content)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _accuracy(runs: Sequence[Facts]) -> str:
+    values = [100 * value for value in good(runs, "accuracy")]
+    if not values:
+        return "failed"
+    missing = f" ({len(values)} of {len(runs)})" if len(values) < len(runs) else ""
+    return _spread(values, "{:.2f}") + missing
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """Mean and sample deviation."""
+    mean = form.format(fmean(values))
+    return f"{mean} ± {stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _verdict(differences: Sequence[float]) -> str:
+    better = sum(difference > 0 for difference in differences)
+    if better == len(differences):
+        return "holds with every seed"
+    if all(difference < 0 for difference in differences):
+        return "does not hold with any seed"
+    return f"with {better} of {len(differences)} seeds"
+
+
+def _average_bits(runs: Sequence[Facts]) -> str:
+    sides = (good(runs, "weight_bits"), good(runs, "activation_bits"))
+    return "/".join(f"{round(fmean(side), 2):g}" for side in sides) if all(sides) else NONE
+
+
+def _percent(values: Sequence[float]) -> str:
+    return _mean(values, lambda value: f"{100 * value:.2f}")
+
+
+def _mean(values: Sequence[float], shown: Callable[[float], str]) -> str:
+    return shown(fmean(values)) if values else NONE
+
+
+def _markdown(header: Sequence[str], body: Iterable[Sequence[str]], *, left: int) -> str:
+    rule = ["---" if index < left else "---:" for index in range(len(header))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *body))
