@@ -1,7 +1,6 @@
-"""Compiler: an integer network becomes the memories' contents for one accelerator."""
+"""Compiler: an integer graph becomes the memories' contents for one accelerator."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,55 +8,36 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from hdl.console import RefusedError
-from hdl.formats import Format, named
+from hdl.formats import named
 from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Section, search_order, section_depth
 from hdl.parameters import VALUE_WIDTH, AcceleratorParameters
 
 from .bits import Words, slice_words, struct_bits
-from .digits import activation_digits, weight_digits
-from .limits import check_command, check_layer, fit
-from .network import IntegerLayer, IntegerNetwork
-from .schedule import LayerSchedule, layer_cycles
+from .commands import Command
+from .graph import IMAGE, Convolution, IntegerGraph, Integers, Node
+from .input_layout import InputLayout, unfolded
+from .limits import check_node, fit
+from .node_commands import commands_of
+from .placement import Placement, place_tensors
+from .schedule import LayerSchedule
 from .weights import channel_words, weight_words
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputLayout:
-    """How a host lays an image out in activation memory.
-
-    The image is unfolded into patches of `kernel` × `kernel` pixels (1 leaves it as it is), whose values
-    become the channels of one pixel; each value is cut into digits of `digit_width` bits, and a pixel's
-    words hold all channels' first digits, then all channels' second digits, and so on.
-    """
-
-    shape: tuple[int, int, int]
-    kernel: int
-    stride: int
-    padding: int
-    digit_width: int
-    digits: int
-    words: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """A tensor in activation memory: `pitch` words per pixel from `base`, `words` of them per digit."""
-
-    base: int
-    channels: int
-    height: int
-    width: int
-    pitch: int
-    format: Format
-
-    @property
-    def size(self) -> int:
-        return self.height * self.width * self.pitch
-
-
-@dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """Contents of the memories: for each section its words as 32-bit slices, and how to use them."""
+    """Contents of the memories: for each section its words as 32-bit slices, and how to use them.
+
+    Members
+    -------
+    results
+        Words of result memory.
+    classes
+        Results that count.
+    logit_scale
+        Real value of one unit of a result.
+    usage
+        Words in use of the memories that programs write: ``activation_words`` and ``value_words``.
+    """
 
     parameters: AcceleratorParameters
     sections: dict[Section, Words]
@@ -66,196 +46,206 @@ class Compiled:
     classes: int
     logit_scale: float
     schedule: tuple[LayerSchedule, ...]
+    usage: dict[str, int]
 
 
-def compile_network(network: IntegerNetwork, parameters: AcceleratorParameters) -> Compiled:
-    """Split layers into passes, place tensors, and lay out every memory.
+@dataclass(frozen=True, kw_only=True)
+class Lowered:
+    """A graph as commands, of which nothing is packed yet.
+
+    Members
+    -------
+    input
+        How a host lays out images.
+    placement
+        Where tensors lie.
+    nodes
+        Each node with its commands.
+    """
+
+    input: InputLayout
+    placement: Placement
+    nodes: tuple[tuple[Node, tuple[Command, ...]], ...]
+
+
+def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
+    """Place tensors and split nodes into commands and passes.
 
     Raises
     ------
     RefusedError
-        If the network does not fit the accelerator; the message names the layer and by how much.
+        If the graph does not fit the accelerator; the message names the layer and by how much.
     """
-    return _Compiler(network, parameters).run()
+    seen, patches = unfolded(graph, lanes=parameters.lanes)
+    _check_image(seen)
+    placement = place_tensors(seen, parameters)
+    image, nodes = placement.codes[IMAGE], []
+    for node in seen.nodes:
+        commands = commands_of(node, placement, parameters)
+        source = placement.codes[node.source].format if isinstance(node, Convolution) else None
+        check_node(node, source_format=source, parameters=parameters)
+        nodes.append((node, tuple(commands)))
+    layout = InputLayout(
+        shape=graph.input_shape,
+        kernel=patches.kernel,
+        stride=patches.stride,
+        padding=patches.padding,
+        fill=graph.fill,
+        digit_width=(len(image.digits[0][1]) - 1).bit_length(),
+        digits=len(image.digits),
+        words=image.shape[1] * image.shape[2] * image.pitch,
+    )
+    return Lowered(input=layout, placement=placement, nodes=tuple(nodes))
 
 
-class _Compiler:
-    """Walks the layers once, appending to each memory."""
+def compile_network(graph: IntegerGraph, parameters: AcceleratorParameters) -> Compiled:
+    """Lower a graph and lay out every memory.
 
-    def __init__(self, network: IntegerNetwork, parameters: AcceleratorParameters) -> None:
-        self._network = network
+    Raises
+    ------
+    RefusedError
+        If the graph does not fit the accelerator; the message names the layer and by how much.
+    """
+    lowered = lower(graph, parameters)
+    memories = _Memories(parameters)
+    schedule = []
+    for node, commands in lowered.nodes:
+        for command in commands:
+            memories.add(command, name=node.name)
+        schedule.append(_scheduled(node, commands, parameters))
+    classes = len(graph.nodes[-1].multiplier)
+    return Compiled(
+        parameters=parameters,
+        sections=memories.sections(),
+        input=lowered.input,
+        results=-(-classes // parameters.requantizers),
+        classes=classes,
+        logit_scale=graph.logit_scale,
+        schedule=tuple(schedule),
+        usage={
+            "activation_words": lowered.placement.activation_words,
+            "value_words": lowered.placement.value_words,
+        },
+    )
+
+
+def _check_image(graph: IntegerGraph) -> None:
+    """Refuse an image whose codes a host cannot make of its pixels, which are levels."""
+    values = named(graph.input_format)
+    if values.levels != tuple(range(len(values.levels))):
+        raise RefusedError(
+            f"layer {graph.nodes[0].name!r}: images must be of a uniform format, not {values.name!r}"
+        )
+
+
+def _scheduled(node: Node, commands: tuple[Command, ...], parameters: AcceleratorParameters) -> LayerSchedule:
+    macs = 0
+    if isinstance(node, Convolution):
+        pixels = commands[0].fields["output_height"] * commands[0].fields["output_width"]
+        macs = node.weights.size * pixels
+    return LayerSchedule(
+        name=node.name,
+        commands=len(commands),
+        passes=len(commands[0].passes),
+        cycles=sum(command.cycles(parameters) for command in commands),
+        macs=macs,
+    )
+
+
+@dataclass(kw_only=True)
+class _Growing:
+    """Words that are appended, and found again if they are there already."""
+
+    blocks: list[Words] = field(default_factory=list)
+    addresses: dict[bytes, int] = field(default_factory=dict)
+    size: int = 0
+
+    def append(self, words: Words) -> int:
+        """Address of the new words."""
+        address = self.size
+        self.blocks.append(words)
+        self.size += len(words)
+        return address
+
+    def find(self, words: Words) -> int:
+        """Address of these words."""
+        key = words.tobytes()
+        if key not in self.addresses:
+            self.addresses[key] = self.append(words)
+        return self.addresses[key]
+
+
+class _Memories:
+    """What every command adds to each memory."""
+
+    def __init__(self, parameters: AcceleratorParameters) -> None:
         self._p = parameters
         self._program: list[Words] = []
-        self._weights: list[Words] = []
-        self._channels: list[Words] = []
+        self._weights = _Growing()
+        self._channels = _Growing()
         self._tables: list[tuple[int, ...]] = []
-        self._encodings: list[list[int]] = []
-        self._schedule: list[LayerSchedule] = []
+        self._encodings: list[tuple[int, ...]] = []
 
-    def run(self) -> Compiled:
-        layers = list(self._network.layers)
-        channels, height, width = self._network.input_shape
-        unfolded = _unfold_first(layers[0], (channels, height, width), lanes=self._p.lanes)
-        kernel, stride, padding = layers[0].weights.shape[2], layers[0].stride, layers[0].padding
-        if unfolded is not None:
-            channels *= kernel * kernel
-            height, width = (_output_size(size, layers[0]) for size in (height, width))
-            layers[0] = unfolded
-        else:
-            kernel, stride, padding = 1, 1, 0
-        tensor = self._place_input(layers[0], channels=channels, height=height, width=width)
-        digits = self._activation_digits(layers[0], tensor.format)
-        layout = InputLayout(
-            shape=self._network.input_shape,
-            kernel=kernel,
-            stride=stride,
-            padding=padding,
-            digit_width=(len(digits[0][1]) - 1).bit_length(),
-            digits=len(digits),
-            words=tensor.size,
+    def add(self, command: Command, *, name: str) -> None:
+        weights, channels = self._pack(command, name=name)
+        limits = self._p
+        encoding = (
+            self._index(self._encodings, command.thresholds, name, "encodings", limits.encodings)
+            if command.thresholds is not None
+            else 0
         )
-        for index, layer in enumerate(layers):
-            tensor = self._add_layer(layer, tensor, at_top=index % 2 == 0)
-        self._program.append(_struct_words(LAYER, {"opcode": np.array([LayerOpcode.HALT])}))
-        return Compiled(
-            parameters=self._p,
-            sections=self._sections(),
-            input=layout,
-            results=-(-tensor.channels // self._p.requantizers),
-            classes=tensor.channels,
-            logit_scale=self._network.logit_scale,
-            schedule=tuple(self._schedule),
-        )
+        fields = command.fields | {"encoding": encoding, "weights": weights, "channels": channels}
+        self._program.append(_struct_words(LAYER, {key: np.array([value]) for key, value in fields.items()}))
+        passes = [dict(turn) for turn in command.passes]
+        for turn, table in zip(passes, command.tables, strict=False):
+            turn["table"] = self._index(self._tables, table, name, "activation tables", limits.tables)
+        columns = {key: np.array([turn[key] for turn in passes]) for key in passes[0]}
+        self._program.append(_struct_words(PASS, columns))
 
-    def _place_input(self, layer: IntegerLayer, *, channels: int, height: int, width: int) -> Tensor:
-        values = named(layer.input_format)
-        if values.levels != tuple(range(len(values.levels))):
-            raise RefusedError(
-                f"layer {layer.name!r}: images must be of a uniform format, not {values.name!r}"
-            )
-        words = -(-channels // self._p.lanes) * len(self._activation_digits(layer, values))
-        tensor = Tensor(base=0, channels=channels, height=height, width=width, pitch=words, format=values)
-        fit(layer, "activation memory", tensor.size, self._p.activation_words, "words")
-        return tensor
+    def _pack(self, command: Command, *, name: str) -> tuple[int, int]:
+        """Addresses of a command's weights and channels."""
+        p, address = self._p, 0
+        folds: list[Integers] = [np.zeros((command.fields["tiles"], p.rows), dtype=np.int64)]
+        if command.weights is not None and command.digits is not None:
+            copies = len(command.passes) // len(command.digits.places)
+            try:
+                words, folds = weight_words(
+                    command.weights, digits=command.digits, copies=copies, parameters=p
+                )
+            except ValueError as error:
+                raise RefusedError(f"layer {name!r}: {error}") from error
+            address = self._weights.append(words)
+        places = [turn["shift"] for turn in command.passes]
+        channels = channel_words(command.constants, folds=folds, places=places, name=name, parameters=p)
+        return address, self._channels.find(channels)
 
-    def _activation_digits(self, layer: IntegerLayer, values: Format) -> list[tuple[int, tuple[int, ...]]]:
-        widths = {"code_width": self._p.code_width, "activation_width": self._p.activation_width}
-        return _digits(layer, activation_digits, values, **widths)
-
-    def _add_layer(self, layer: IntegerLayer, source: Tensor, *, at_top: bool) -> Tensor:
-        p = self._p
-        outputs, inputs, kernel_height, kernel_width = layer.weights.shape
-        height, width = _output_size(source.height, layer), _output_size(source.width, layer, axis=3)
-        if min(height, width) < 1:
-            raise RefusedError(f"layer {layer.name!r}: kernel must fit in the padded input")
-        tiles, words = -(-outputs // p.rows), -(-inputs // p.lanes)
-        target = self._place_output(layer, source, height=height, width=width, tiles=tiles, at_top=at_top)
-        check_layer(layer, input_format=source.format, parameters=p)
-        weights = _digits(layer, weight_digits, values=named(layer.weight_format), array=p.format)
-        places = self._activation_digits(layer, source.format)
-        passes = [
-            {
-                "offset": index * words,
-                "count": words,
-                "table": self._index(self._tables, table, layer, "activation tables", p.tables),
-                "shift": place + weight_place,
-            }
-            for index, (place, table) in enumerate(places)
-            for weight_place in weights.places
-        ]
-        fit(layer, "passes", len(passes), p.passes, "passes")
-        command = {
-            "opcode": LayerOpcode.CONVOLUTION,
-            "encoding": self._encoding(layer),
-            "to_codes": layer.output_format is not None,
-            "to_results": layer.output_format is None,
-            "passes": len(passes),
-            "kernel_height": kernel_height,
-            "kernel_width": kernel_width,
-            "stride": layer.stride,
-            "padding": layer.padding,
-            "tiles": tiles,
-            "output_height": height,
-            "output_width": width,
-            "input_height": source.height,
-            "input_width": source.width,
-            "origin": source.base - layer.padding * (source.width + 1) * source.pitch,
-            "row_step": layer.stride * source.width * source.pitch,
-            "pixel_step": layer.stride * source.pitch,
-            "row_pitch": source.width * source.pitch,
-            "pixel_pitch": source.pitch,
-            "weights": sum(len(words) for words in self._weights),
-            "channels": sum(len(words) for words in self._channels),
-            "output": target.base * p.groups_per_word,
-            "output_pitch": target.pitch * p.groups_per_word,
-        }
-        check_command(layer, command, passes)
-        self._program.append(_struct_words(LAYER, {key: np.array([v]) for key, v in command.items()}))
-        fields = {key: np.array([turn[key] for turn in passes]) for key in passes[0]}
-        self._program.append(_struct_words(PASS, fields))
-        options = {"digits": weights, "copies": len(places), "parameters": p}
-        codes, folds = _digits(layer, weight_words, layer.weights, **options)
-        self._weights.append(codes)
-        shifts = [turn["shift"] for turn in passes]
-        self._channels.append(channel_words(layer, folds=folds, places=shifts, parameters=p))
-        steps = [kernel_height * kernel_width * words] * len(passes)
-        self._schedule.append(
-            LayerSchedule(
-                name=layer.name,
-                passes=len(passes),
-                cycles=layer_cycles(parameters=p, pixels=height * width, tiles=tiles, steps=steps),
-                macs=layer.weights.size * height * width,
-            )
-        )
-        return target
-
-    def _place_output(
-        self, layer: IntegerLayer, source: Tensor, *, height: int, width: int, tiles: int, at_top: bool
-    ) -> Tensor:
-        """Opposite end of the memory from the input; results have a memory of their own."""
-        p = self._p
-        outputs = layer.weights.shape[0]
-        if layer.output_format is None:
-            if (height, width) != (1, 1):
-                raise RefusedError(f"layer {layer.name!r}: results must be one pixel, not {height} × {width}")
-            fit(layer, "result memory", tiles * p.groups, p.result_words, "words")
-            shape = {"channels": outputs, "height": height, "width": width}
-            return Tensor(base=0, pitch=tiles * p.rows // p.lanes, format=source.format, **shape)
-        pitch = -(-tiles * p.rows // p.lanes)
-        size = height * width * pitch
-        fit(layer, "activation memory", source.size + size, p.activation_words, "words")
-        return Tensor(
-            base=p.activation_words - size if at_top else 0,
-            channels=outputs,
-            height=height,
-            width=width,
-            pitch=pitch,
-            format=named(layer.output_format),
-        )
-
-    def _index(self, known: list, entry: object, layer: IntegerLayer, what: str, limit: int) -> int:
+    def _index(self, known: list[Any], entry: object, layer: str, what: str, limit: int) -> int:
         """Place of an entry that layers share."""
         if entry not in known:
             known.append(entry)
         fit(layer, what, len(known), limit, what)
         return known.index(entry)
 
-    def _encoding(self, layer: IntegerLayer) -> int:
-        if layer.output_format is None:
-            return 0
-        return self._index(self._encodings, list(layer.thresholds), layer, "encodings", self._p.encodings)
+    def sections(self) -> dict[Section, Words]:
+        """Contents of the memories that a host loads once.
 
-    def _sections(self) -> dict[Section, Words]:
+        Raises
+        ------
+        RefusedError
+            If one is too small.
+        """
         p = self._p
+        halt = _struct_words(LAYER, {"opcode": np.array([LayerOpcode.HALT])})
         tables = np.zeros((len(self._tables), 2**p.code_width), dtype=np.uint32)
         for row, levels in zip(tables, self._tables, strict=True):
-            row[: len(levels)] = levels
+            # Again and again: a digit narrower than a code stands in its low bits.
+            row[:] = np.resize(levels, row.size)
         mask = (1 << VALUE_WIDTH) - 1
-        boundaries = [search_order(entry, code_width=p.code_width) for entry in self._encodings]
+        boundaries = [search_order(list(entry), code_width=p.code_width) for entry in self._encodings]
         sections = {
-            Section.PROGRAM: np.concatenate(self._program),
-            Section.WEIGHTS: np.concatenate(self._weights),
-            Section.CHANNELS: np.concatenate(self._channels),
+            Section.PROGRAM: np.concatenate([*self._program, halt]),
+            Section.WEIGHTS: np.concatenate(self._weights.blocks),
+            Section.CHANNELS: np.concatenate(self._channels.blocks),
             Section.TABLES: tables.reshape(-1, 1),
             Section.BOUNDARIES: (np.array(boundaries, dtype=np.int64) & mask)
             .astype(np.uint32)
@@ -269,33 +259,6 @@ class _Compiler:
                     f"{len(words) - depth} more than the accelerator's {depth}"
                 )
         return sections
-
-
-def _digits(layer: IntegerLayer, split: Callable[..., Any], *args: object, **options: object) -> Any:
-    """A split into digits; where there is none, the layer is named."""
-    try:
-        return split(*args, **options)
-    except ValueError as error:
-        raise RefusedError(f"layer {layer.name!r}: {error}") from error
-
-
-def _output_size(size: int, layer: IntegerLayer, *, axis: int = 2) -> int:
-    return (size + 2 * layer.padding - layer.weights.shape[axis]) // layer.stride + 1
-
-
-def _unfold_first(layer: IntegerLayer, shape: tuple[int, int, int], *, lanes: int) -> IntegerLayer | None:
-    """The first layer as a convolution of 1 × 1 over patches, if that fills the lanes better.
-
-    An image has few channels; its patches have as many as the kernel has taps.
-    """
-    outputs, inputs, height, width = layer.weights.shape
-    taps = height * width
-    if height != width or -(-inputs * taps // lanes) >= taps * -(-inputs // lanes):
-        return None
-    if min(_output_size(size, layer) for size in shape[1:]) < 1:
-        return None
-    flat = np.ascontiguousarray(layer.weights.reshape(outputs, inputs * taps, 1, 1))
-    return replace(layer, weights=flat, stride=1, padding=0)
 
 
 def _struct_words(layout: data.StructLayout, fields: dict[str, NDArray[np.integer]]) -> Words:

@@ -10,7 +10,7 @@ from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, STREAM_WIDTH, PacketOpcode
 from hdl.parameters import AcceleratorParameters
 
 from .bits import Words, field_bits, slice_words, struct_bits
-from .compiler import InputLayout
+from .input_layout import InputLayout
 
 
 def encode_images(
@@ -30,8 +30,7 @@ def encode_images(
     limit = 1 << (layout.digits * layout.digit_width)
     if images.size and (images.min() < 0 or images.max() >= limit):
         raise ValueError(f"images must hold integers from 0 to {limit - 1}")
-    pad = layout.padding
-    padded = np.pad(images.astype(np.int64), ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    padded = _bordered(images.astype(np.int64), layout)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (layout.kernel, layout.kernel), axis=(2, 3))
     patches = windows[:, :, :: layout.stride, :: layout.stride].transpose(0, 2, 3, 1, 4, 5)
     count, height, width = patches.shape[:3]
@@ -44,6 +43,15 @@ def encode_images(
         count, layout.words, parameters.lanes * parameters.code_width
     )
     return slice_words(bits, slice_width=slice_width(parameters, Section.ACTIVATIONS))
+
+
+def _bordered(images: NDArray[np.int64], layout: InputLayout) -> NDArray[np.int64]:
+    count, channels, height, width = images.shape
+    pad = layout.padding
+    fill = np.array(layout.fill or [0] * channels).reshape(1, channels, 1, 1)
+    bordered = np.broadcast_to(fill, (count, channels, height + 2 * pad, width + 2 * pad)).copy()
+    bordered[:, :, pad : pad + height, pad : pad + width] = images
+    return bordered
 
 
 def load_packets(

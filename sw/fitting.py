@@ -2,55 +2,65 @@
 
 import json
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hdl.console import RefusedError
-from hdl.formats import Companded, Uniform, named
-from hdl.parameters import AcceleratorParameters, parameters_from
+from hdl.formats import Companded, Format, Uniform, named
+from hdl.layouts import LAYER, STREAM_WIDTH
+from hdl.parameters import MAX_VALUE_WORDS, AcceleratorParameters, parameters_from
 
-from .digits import activation_digits, weight_digits
-from .network import IntegerNetwork
+from .commands import Command
+from .compiler import lower
+from .graph import Convolution, IntegerGraph
+
+LAYER_WORDS = LAYER.size // STREAM_WIDTH
+BLOCK_WORDS = 512
+"""Words of a block memory at its widest, to a multiple of which memories are rounded up."""
 
 
-def fitting_parameters(network: IntegerNetwork) -> AcceleratorParameters:
-    """Default parameters, with the formats and widths that the network's layers use.
+def fitting_parameters(graph: IntegerGraph) -> AcceleratorParameters:
+    """Default parameters, with the formats, widths and memories that the graph needs.
 
     The array's weight format is the one most weights have; 8-bit layers then run as digits of it.  Plain
     integers stand in for binary bases, which have no zero to pad with, and for learned tables, of which every
-    layer has its own.
+    layer has its own.  Codes are as wide as the inner layers' inputs; a wider uniform input of the last layer
+    is cut into digits like an image.
 
     Raises
     ------
     RefusedError
-        If there is no such accelerator: its codes would be too wide, or its tables too many.
+        If there is no such accelerator: its codes would be too wide, or its tables or words too many.
     """
     weights: Counter[str] = Counter()
-    for layer in network.layers:
-        narrow = not (isinstance(named(layer.weight_format), Uniform) and "b8" in layer.weight_format)
-        weights[layer.weight_format] += layer.weights.size if narrow else 0
-    outputs = [named(layer.output_format) for layer in network.layers if layer.output_format]
-    code_width = max((values.code_width for values in outputs), default=4)
-    activation_width = max(code_width, *(values.level_width for values in outputs), 1)
+    for layer in graph.nodes:
+        if isinstance(layer, Convolution):
+            narrow = not (isinstance(named(layer.weight_format), Uniform) and "b8" in layer.weight_format)
+            weights[layer.weight_format] += layer.weights.size if narrow else 0
+    inner = _inner_formats(graph)
+    code_width = max((values.code_width for values in inner), default=4)
+    activation_width = max(code_width, *(values.level_width for values in inner), 1)
     requantizers = min(8, 1 << (max(1, 32 // code_width).bit_length() - 1))
     try:
-        narrow_enough = AcceleratorParameters(
+        chosen = AcceleratorParameters(
             weight_format=_array_format(weights),
             code_width=code_width,
             activation_width=activation_width,
             requantizers=requantizers,
         )
+        return replace(chosen, **_needed(graph, chosen))
     except ValueError as error:
         raise RefusedError(f"network fits no accelerator: {error}") from error
-    needed = {"passes": _most_passes(network, narrow_enough), **_codebooks(network, narrow_enough)}
-    try:
-        return replace(
-            narrow_enough,
-            **{name: max(count, getattr(narrow_enough, name)) for name, count in needed.items()},
-        )
-    except ValueError as error:
-        raise RefusedError(f"network fits no accelerator: {error}") from error
+
+
+def _inner_formats(graph: IntegerGraph) -> list[Format]:
+    """Formats of codes that need to fit in one code of the accelerator."""
+    formats = {encoding.tensor: named(encoding.format) for node in graph.nodes for encoding in node.encodings}
+    last = formats.pop(graph.nodes[-1].source, None)
+    inner = list(formats.values())
+    return inner if last is None or (isinstance(last, Uniform) and inner) else [*inner, last]
 
 
 def _array_format(weights: Counter[str]) -> str:
@@ -62,25 +72,51 @@ def _array_format(weights: Counter[str]) -> str:
     return Uniform(bits=widest + 1).name
 
 
-def _codebooks(network: IntegerNetwork, parameters: AcceleratorParameters) -> dict[str, int]:
-    """How many activation tables and sets of boundaries the layers have between them."""
-    widths = {"code_width": parameters.code_width, "activation_width": parameters.activation_width}
-    tables: set[tuple[int, ...]] = set()
-    for layer in network.layers:
-        with suppress(ValueError):
-            tables |= {table for _, table in activation_digits(named(layer.input_format), **widths)}
-    return {"tables": len(tables), "encodings": len({layer.thresholds for layer in network.layers[:-1]})}
+def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any]:
+    """Sizes with which the graph fits, not below the chosen ones."""
+    lowered = lower(graph, replace(chosen, **_MOST))
+    commands = [command for _, commands in lowered.nodes for command in commands]
+    words = {
+        "activation_words": lowered.placement.activation_words,
+        "value_words": lowered.placement.value_words,
+        "weight_words": sum(command.weight_words for command in commands),
+        "channel_words": _channel_words(commands, chosen),
+        "program_words": sum(LAYER_WORDS + len(command.passes) for command in commands) + LAYER_WORDS,
+        "result_words": commands[-1].fields["tiles"] * chosen.groups,
+    }
+    sizes = {
+        "passes": max(len(command.passes) for command in commands),
+        "tables": len({table for command in commands for table in command.tables}),
+        "encodings": len({command.thresholds for command in commands if command.thresholds}),
+        "depth": max(node.weights[0].size for node, _ in lowered.nodes if isinstance(node, Convolution)),
+    }
+    # A memory that is large enough stays as it is.
+    sizes |= {
+        name: -(-count // BLOCK_WORDS) * BLOCK_WORDS
+        for name, count in words.items()
+        if count > getattr(chosen, name)
+    }
+    return {name: max(count, getattr(chosen, name)) for name, count in sizes.items()}
 
 
-def _most_passes(network: IntegerNetwork, parameters: AcceleratorParameters) -> int:
-    """Passes of the layer that needs most; one that cannot be split is left for the compiler to refuse."""
-    widths = {"code_width": parameters.code_width, "activation_width": parameters.activation_width}
-    most = 0
-    for layer in network.layers:
-        with suppress(ValueError):
-            places = weight_digits(values=named(layer.weight_format), array=parameters.format).places
-            most = max(most, len(places) * len(activation_digits(named(layer.input_format), **widths)))
-    return most
+def _channel_words(commands: Sequence[Command], parameters: AcceleratorParameters) -> int:
+    """Words of channel memory; equal constants of poolings are there once."""
+    blocks = {}
+    for index, command in enumerate(commands):
+        values = tuple(part.tobytes() for part in command.constants)
+        key = values if command.weights is None else (*values, index)
+        blocks[key, command.fields["tiles"]] = command.fields["tiles"] * len(command.passes)
+    return sum(blocks.values()) * parameters.groups
+
+
+_MOST: dict[str, Any] = {
+    "depth": 2**20,
+    "passes": 255,
+    "activation_words": 2**20,
+    "value_words": MAX_VALUE_WORDS,
+    "result_words": 2**16,
+}
+"""The sizes that decide whether a graph can be lowered, at their largest."""
 
 
 def read_parameters(path: Path) -> AcceleratorParameters:

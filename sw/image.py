@@ -20,11 +20,12 @@ from hdl.layouts import Section, section_depth, section_width, slice_width, slic
 from hdl.parameters import AcceleratorParameters, parameters_from
 
 from .bits import Words
-from .compiler import Compiled, InputLayout
+from .compiler import Compiled
+from .input_layout import InputLayout
 from .schedule import LayerSchedule
 
 MAGIC = b"APoTnet\n"
-VERSION = 1
+VERSION = 2
 _PREFIX = struct.Struct("<8sIII")
 
 
@@ -46,6 +47,7 @@ def write_image(path: Path, compiled: Compiled) -> None:
                 "logit_scale": compiled.logit_scale,
             },
             "schedule": [layer.as_dict() for layer in compiled.schedule],
+            "usage": compiled.usage,
         },
         sort_keys=True,
     ).encode()
@@ -75,8 +77,11 @@ def read_image(path: Path, *, parameters: AcceleratorParameters | None = None) -
         return Compiled(
             parameters=found,
             sections=sections,
-            input=InputLayout(**{**header["input"], "shape": tuple(header["input"]["shape"])}),
+            input=InputLayout(
+                **header["input"] | {name: tuple(header["input"][name]) for name in ("shape", "fill")}
+            ),
             schedule=tuple(LayerSchedule(**layer) for layer in header["schedule"]),
+            usage=header["usage"],
             **header["output"],
         )
     except (KeyError, TypeError, ValueError) as error:

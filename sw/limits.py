@@ -1,5 +1,7 @@
 """What the hardware cannot carry exactly is refused: the layer, the quantity, and by how much."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from hdl.console import RefusedError
@@ -14,55 +16,87 @@ from hdl.parameters import (
     AcceleratorParameters,
 )
 
-from .network import SHIFT_LIMIT, IntegerLayer
+from .graph import SHIFT_LIMIT, Convolution, Encoding, Node, Pooling
+
+LARGEST_VALUE = 1 << (VALUE_WIDTH - 1)
+"""No value is farther from 0."""
 
 
-def check_layer(layer: IntegerLayer, *, input_format: Format, parameters: AcceleratorParameters) -> None:
+def check_node(node: Node, *, source_format: Format | None, parameters: AcceleratorParameters) -> None:
     """Refuse what the datapath cannot carry exactly, from the weights as they are.
+
+    Parameters
+    ----------
+    source_format
+        Format of the codes that a convolution reads; None for a pooling, which reads values.
 
     Raises
     ------
     RefusedError
-        If a sum, a constant or a boundary does not fit.
+        If a sum, a constant or a threshold does not fit.
     """
-    fit(layer, "sum of one pass", layer.weights[0].size, parameters.depth, "products")
-    for name, limit in (("multiplier", 1 << (MULTIPLIER_WIDTH - 1)), ("bias", 1 << (BIAS_WIDTH - 1))):
-        values = getattr(layer, name)
+    name = node.name
+    for part, limit in (("multiplier", 1 << (MULTIPLIER_WIDTH - 1)), ("bias", 1 << (BIAS_WIDTH - 1))):
+        values = getattr(node, part)
         if values.min() < -limit or values.max() >= limit:
-            raise RefusedError(f"layer {layer.name!r}: {name} must lie in {-limit} … {limit - 1}")
-    if layer.shift.min() < 0 or layer.shift.max() > SHIFT_LIMIT:
-        raise RefusedError(f"layer {layer.name!r}: shift must lie in 0 … {SHIFT_LIMIT}")
-    reach = np.abs(layer.weights).sum(axis=(1, 2, 3)).tolist()
-    constants = zip(reach, layer.multiplier.tolist(), layer.bias.tolist(), layer.shift.tolist(), strict=True)
+            raise RefusedError(f"layer {name!r}: {part} must lie in {-limit} … {limit - 1}")
+    if node.shift.min() < 0 or node.shift.max() > SHIFT_LIMIT:
+        raise RefusedError(f"layer {name!r}: shift must lie in 0 … {SHIFT_LIMIT}")
+    reach = _reach(node, source_format, parameters)
+    constants = zip(reach, node.multiplier.tolist(), node.bias.tolist(), node.shift.tolist(), strict=True)
     # In Python's integers: what is too large for the hardware may be too large for 64 bits as well.
-    totals = [(total * input_format.max_level * abs(m) + abs(b), s) for total, m, b, s in constants]
+    totals = [(total * abs(m) + abs(b), s) for total, m, b, s in constants]
     largest = max(total for total, _ in totals)
-    fit(layer, "scaled sum", largest.bit_length() + 1, parameters.sum_width, "bits")
-    if layer.output_format is None:
-        result = max(total >> shift for total, shift in totals).bit_length() + 1
-        fit(layer, "result", result, RESULT_WIDTH, "bits")
-    else:
-        output = named(layer.output_format)
-        fit(layer, "output code", output.code_width, parameters.code_width, "bits")
-        fit(layer, "output level", output.level_width, parameters.activation_width, "bits")
-        fit(layer, "top boundary", layer.thresholds[-1].bit_length() + 1, VALUE_WIDTH, "bits")
+    fit(name, "scaled sum", largest.bit_length() + 1, parameters.sum_width, "bits")
+    if node.is_result:
+        residual = LARGEST_VALUE if node.residual else 0
+        result = max((total >> shift) + residual for total, shift in totals).bit_length() + 1
+        fit(name, "result", result, RESULT_WIDTH, "bits")
+    for encoding in node.encodings:
+        _check_encoding(name, encoding, parameters)
 
 
-def check_command(layer: IntegerLayer, command: dict[str, int], passes: list[dict[str, int]]) -> None:
+def _reach(node: Node, source_format: Format | None, parameters: AcceleratorParameters) -> list[int]:
+    """How far from 0 each channel's accumulator can get."""
+    if isinstance(node, Convolution):
+        assert source_format is not None
+        fit(node.name, "sum of one pass", node.weights[0].size, parameters.depth, "products")
+        sums = np.abs(node.weights).sum(axis=(1, 2, 3)).tolist()
+        return [total * source_format.max_level for total in sums]
+    assert isinstance(node, Pooling)
+    if node.padding >= min(node.kernel):
+        raise RefusedError(f"layer {node.name!r}: padding must be less than the kernel, not {node.padding}")
+    window = node.kernel[0] * node.kernel[1] if node.kind == "sum" else 1
+    return [window * LARGEST_VALUE] * len(node.multiplier)
+
+
+def _check_encoding(name: str, encoding: Encoding, parameters: AcceleratorParameters) -> None:
+    output, (low, *_, high) = named(encoding.format), (encoding.thresholds[0], *encoding.thresholds)
+    # A value on the largest threshold would have to be told from larger ones, which are saturated to it.
+    if low < -LARGEST_VALUE or high > LARGEST_VALUE - 2:
+        raise RefusedError(
+            f"layer {name!r}: thresholds must lie in {-LARGEST_VALUE} … {LARGEST_VALUE - 2}, "
+            f"not {low} … {high}"
+        )
+    if output.code_width <= parameters.code_width:
+        fit(name, "output level", output.level_width, parameters.activation_width, "bits")
+
+
+def check_command(name: str, command: Mapping[str, int], passes: list[dict[str, int]]) -> None:
     """Refuse what a command's fields, or the walker's coordinates, cannot hold (RefusedError)."""
     size = max(command["input_height"], command["input_width"])
-    fit(layer, "padded coordinates", size + command["padding"], 2**COORDINATE_WIDTH, "values")
+    fit(name, "padded coordinates", size + command["padding"], 2**COORDINATE_WIDTH, "values")
     for layout, values in ((LAYER, command), *((PASS, turn) for turn in passes)):
-        for name, value in values.items():
-            limit = (1 << layout[name].width) - 1
-            if value > limit or (value < 0 and name != "origin"):
-                raise RefusedError(f"layer {layer.name!r}: {name} must be at most {limit}, not {value}")
+        for field, value in values.items():
+            limit = (1 << layout[field].width) - 1
+            if value > limit or (value < 0 and field != "origin"):
+                raise RefusedError(f"layer {name!r}: {field} must be at most {limit}, not {value}")
 
 
-def fit(layer: IntegerLayer, what: str, needed: int, limit: int, unit: str) -> None:
+def fit(layer: str, what: str, needed: int, limit: int, unit: str) -> None:
     """Refuse a layer that needs more of something than there is (RefusedError)."""
     if needed > limit:
         raise RefusedError(
-            f"layer {layer.name!r}: {what} needs {needed} {unit}, {needed - limit} more than the "
+            f"layer {layer!r}: {what} needs {needed} {unit}, {needed - limit} more than the "
             f"accelerator's {limit}"
         )

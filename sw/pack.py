@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hdl.parameters import AcceleratorParameters
 
     from .compiler import Compiled
-    from .network import IntegerNetwork
+    from .graph import IntegerGraph
 
 
 @click.command(
@@ -56,7 +56,7 @@ def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) ->
         click.echo(f"fits: python -m gen accelerator {generator_options(compiled.parameters)}".rstrip())
 
 
-def read_network(path: Path) -> "IntegerNetwork":
+def read_network(path: Path) -> "IntegerGraph":
     """The integer network in an interchange file (.safetensors) or a checkpoint (anything else)."""
     if path.suffix == ".safetensors":
         from .interchange import load_network
@@ -73,7 +73,7 @@ def read_network(path: Path) -> "IntegerNetwork":
 
 
 def compile_named(
-    network: "IntegerNetwork", parameters: "AcceleratorParameters | None" = None, *, name: str
+    network: "IntegerGraph", parameters: "AcceleratorParameters | None" = None, *, name: str
 ) -> "Compiled":
     """Compile a network, for what fits it by default; a refusal names where the network came from."""
     from .compiler import compile_network

@@ -17,15 +17,18 @@ class LayerSchedule:
     Members
     -------
     name : str
+    commands : int
     passes : int
+        Of the layer's first command.
     cycles : int
-        From fetching the command until the last output can be read.
+        From fetching the first command until the last output can be read.
     macs : int
         Multiply-accumulates of the layer itself, each weight and activation counted once however many
         digits it has.
     """
 
     name: str
+    commands: int
     passes: int
     cycles: int
     macs: int
@@ -35,7 +38,7 @@ class LayerSchedule:
 
 
 def layer_cycles(*, parameters: AcceleratorParameters, pixels: int, tiles: int, steps: Sequence[int]) -> int:
-    """Cycles of a layer whose passes have so many steps per pixel and tile."""
+    """Cycles of a command whose passes have so many steps per pixel and tile."""
     walk = tiles * pixels * sum(max(count, parameters.groups) for count in steps)
     return COMMAND_CYCLES + len(steps) + FETCH_LATENCY + walk + parameters.drain
 

@@ -9,7 +9,8 @@ from hdl.parameters import BIAS_WIDTH, AcceleratorParameters
 
 from .bits import Words, code_words, slice_words, struct_bits
 from .digits import Digits
-from .network import IntegerLayer, Integers
+from .graph import Integers
+from .requantize import Requantization
 
 _TABLE_SIZE = 1 << 16
 
@@ -88,11 +89,27 @@ def _row_sums(
 
 
 def channel_words(
-    layer: IntegerLayer, *, folds: list[Integers], places: list[int], parameters: AcceleratorParameters
+    constants: Requantization,
+    *,
+    folds: list[Integers],
+    places: list[int],
+    name: str,
+    parameters: AcceleratorParameters,
 ) -> Words:
     """Requantization words of a layer, in the order tile, pass, group.
 
     Every pass takes off what its rows added too much; the first one adds the layer's bias.
+
+    Parameters
+    ----------
+    constants
+        One each per output channel.
+    folds
+        See `weight_words`; those of the first digits, again and again, are the passes'.
+    places
+        The power of two that each pass counts.
+    name
+        The layer's, for a refusal.
 
     Raises
     ------
@@ -106,12 +123,12 @@ def channel_words(
     def by_tile(values: Integers) -> Integers:
         return np.pad(values, (0, tiles * p.rows - len(values))).reshape(shape)
 
-    multiplier, shift = by_tile(layer.multiplier), by_tile(layer.shift)
+    multiplier, shift = by_tile(constants.multiplier), by_tile(constants.shift)
     excess = np.stack([folds[i % len(folds)] for i in range(len(places))], axis=1)
     excess = excess.reshape(tiles, len(places), p.groups, p.requantizers).astype(object)  # never overflows
     bias = -(excess << np.array(places)[:, None, None]) * multiplier
-    bias[:, :1] += by_tile(layer.bias)
+    bias[:, :1] += by_tile(constants.bias)
     if bias.min() < -(1 << (BIAS_WIDTH - 1)) or bias.max() >= 1 << (BIAS_WIDTH - 1):
-        raise RefusedError(f"layer {layer.name!r}: bias of a pass must fit in {BIAS_WIDTH} bits")
+        raise RefusedError(f"layer {name!r}: bias of a pass must fit in {BIAS_WIDTH} bits")
     bits = struct_bits(CHANNEL, {"multiplier": multiplier, "bias": bias.astype(np.int64), "shift": shift})
     return slice_words(bits.reshape(-1, p.requantizers * CHANNEL.size), slice_width=STREAM_WIDTH)

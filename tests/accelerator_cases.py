@@ -16,9 +16,9 @@ from hdl.parameters import AcceleratorParameters
 from sw.bits import Words
 from sw.compiler import Compiled, compile_network
 from sw.driver import encode_images, load_packets, run_packets
-from sw.network import IntegerNetwork, Integers
+from sw.graph import IMAGE, IntegerGraph, Integers
 from sw.schedule import program_cycles
-from tests.random_networks import random_layer
+from tests.random_networks import random_convolution
 from verif.network import accelerator
 from verif.reference import run as run_reference
 
@@ -65,7 +65,7 @@ def small(shape: str) -> AcceleratorParameters:
 class Case:
     """A network in memory, images, and what must come back for each."""
 
-    network: IntegerNetwork
+    network: IntegerGraph
     compiled: Compiled
     images: Integers
     expected: Integers
@@ -90,7 +90,7 @@ class Case:
         np.testing.assert_array_equal(results[:, : self.compiled.classes], self.expected)
 
 
-def case(network: IntegerNetwork, parameters: AcceleratorParameters, images: Integers) -> Case:
+def case(network: IntegerGraph, parameters: AcceleratorParameters, images: Integers) -> Case:
     return Case(
         network=network,
         compiled=compile_network(network, parameters),
@@ -109,20 +109,25 @@ def random_case(shape: str, seed: int, *, images: int = 2) -> Case:
     bits = (parameters.code_width, 8)[seed % 2]
     ends = parameters.weight_format if rng.random() < 0.5 else "uniform_b8"
     channels, *size = input_shape = (int(rng.integers(2, 5)), *rng.integers(5, 9, 2).tolist())
-    layers, before = [], f"uniform_b{bits}u"
+    layers, source, before = [], IMAGE, f"uniform_b{bits}u"
     for weights in (ends, parameters.weight_format):
         kernel = tuple(int(rng.integers(1, 1 + min(5, length))) for length in size)
         stride, padding = int(rng.integers(1, 4)), int(rng.integers(0, 1 + min(kernel) // 2 + 1))
         outputs = int(rng.integers(3, 2 * parameters.rows + 2))
         options = {"kernel": kernel, "stride": stride, "padding": padding, "outputs": outputs}
-        formats = {"weight_format": weights, "input_format": before, "output_format": activations}
-        layers.append(random_layer(rng, name=f"layer{len(layers)}", inputs=channels, **options, **formats))
+        target = f"codes{len(layers)}"
+        formats = {"weight_format": weights, "input_format": before, "encodings": {target: activations}}
+        name = f"layer{len(layers)}"
+        options |= {"name": name, "source": source, "inputs": channels}
+        layers.append(random_convolution(rng, **options, **formats))
         size = [(a + 2 * padding - b) // stride + 1 for a, b in zip(size, kernel, strict=True)]
-        channels, before = outputs, activations
+        channels, source, before = outputs, target, activations
     options = {"kernel": (size[0], size[1]), "outputs": int(rng.integers(3, 12))}
-    formats = {"weight_format": ends, "input_format": before, "output_format": None}
-    layers.append(random_layer(rng, name="last", inputs=channels, **options, **formats))
-    network = IntegerNetwork(input_shape=input_shape, layers=tuple(layers), logit_scale=1.0)
+    options |= {"weight_format": ends, "input_format": before}
+    layers.append(random_convolution(rng, name="last", source=source, inputs=channels, **options))
+    network = IntegerGraph(
+        input_shape=input_shape, nodes=tuple(layers), logit_scale=1.0, input_format=f"uniform_b{bits}u"
+    )
     return case(network, parameters, rng.integers(0, 2**bits, (images, *input_shape)))
 
 

@@ -15,8 +15,8 @@ from sw.agreement import agreement
 from sw.compiler import Compiled
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
+from sw.graph import Convolution, IntegerGraph
 from sw.image import read_image, write_hex, write_image
-from sw.network import IntegerNetwork
 from sw.pack import compile_named
 from sw.recipe import Recipe
 from sw.schedule import program_cycles
@@ -111,7 +111,9 @@ def run(
         step("comparing with the reference")
         reference = run_reference(network, pictures)
         expected = reference.logits.numpy()
-        agreed = agreement(trained.network().eval(), pictures, codes=reference.codes, logits=reference.logits)
+        agreed = agreement(
+            trained.network().eval(), pictures, codes=tuple(reference.codes.values()), logits=reference.logits
+        )
         wrong = int((answers.logits != expected).sum() + (first.logits != expected[:WAVE_IMAGES]).sum())
         finish()
     floating, quantized = (
@@ -149,13 +151,13 @@ def _trained(recipe: Recipe, held_out: data.Dataset, path: Path) -> checkpoint.C
         return train(recipe, held_out, path, resumed=resumed, report=bar)
 
 
-def costs(compiled: Compiled, network: IntegerNetwork) -> dict[str, str]:
+def costs(compiled: Compiled, network: IntegerGraph) -> dict[str, str]:
     """What a network takes of its accelerator; known before it runs."""
     parameters = compiled.parameters
     cycles = program_cycles(compiled.schedule)
     macs = sum(layer.macs for layer in compiled.schedule)
     peak = parameters.rows * parameters.lanes
-    weights = sum(layer.weights.size for layer in network.layers)
+    weights = sum(layer.weights.size for layer in network.nodes if isinstance(layer, Convolution))
     packed = compiled.sections[Section.WEIGHTS].nbytes
     return {
         "cycles per image": f"{cycles:,}",

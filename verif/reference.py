@@ -1,7 +1,8 @@
-"""The integer reference: a network's exact arithmetic in torch, from levels alone.
+"""The integer reference: a graph's exact arithmetic in torch, from levels alone.
 
 It shares no code with the packer or the hardware: levels are computed here from the papers' formulas,
-layers are plain convolutions over whole tensors, and there are no passes, tiles or codes of weights.
+nodes are plain convolutions and windows over whole tensors, and there are no passes, tiles or codes of
+weights.
 """
 
 from dataclasses import dataclass
@@ -11,16 +12,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sw.network import IntegerLayer, IntegerNetwork
+from sw.graph import IMAGE, Convolution, IntegerGraph, Node, Pooling
 
 EXACT_FLOAT = 2**53
+VALUE_RANGE = (-(2**17), 2**17 - 1)
+"""Values are saturated to these."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What a run computed: rank codes after every encoding layer, and the final results."""
+    """What a run computed.
 
-    codes: tuple[Tensor, ...]
+    Members
+    -------
+    codes, values : dict
+        Every tensor that a node wrote, by name, int64 (N, C, H, W).
+    logits : Tensor
+        The last node's results, int64 (N, classes).
+    """
+
+    codes: dict[str, Tensor]
+    values: dict[str, Tensor]
     logits: Tensor
 
 
@@ -51,49 +63,71 @@ def unsigned_levels(name: str) -> Tensor:
     return (sums / sums[sums > 0].min()).to(torch.int64)
 
 
-def run(network: IntegerNetwork, images: Tensor) -> Trace:
-    """Run levels (N, C, H, W) of the first layer's input format through the network.
+def run(graph: IntegerGraph, images: Tensor) -> Trace:
+    """Run images (N, C, H, W), whose integers are levels of the input format, through the graph.
 
     Returns
     -------
     Trace
-        Codes (N, C, H, W) of every layer but the last; logits (N, classes), int64.
 
     Raises
     ------
     OverflowError
         If a sum could leave the range in which the float64 convolution is exact, or a scaled one int64.
+    ValueError
+        If the last node is no result.
     """
-    levels = images.to(torch.int64)
-    codes: list[Tensor] = []
-    for layer in network.layers:
-        values = _scaled(layer, levels)
-        if layer.output_format is None:
-            return Trace(codes=tuple(codes), logits=values.flatten(1))
-        table = unsigned_levels(layer.output_format)
-        boundaries = (table[:-1] + table[1:]) * 2 ** (layer.fraction - 1)
-        if layer.boundaries is not None:
-            boundaries = torch.tensor(layer.boundaries)
-        ranks = torch.bucketize(values.contiguous(), boundaries, right=False)
-        codes.append(ranks)
-        levels = table[ranks]
-    raise ValueError("network must end with a layer without an output format")
+    codes: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
+    levels = {IMAGE: _bordered(images.to(torch.int64), graph)}
+    for node in graph.nodes:
+        y = _scaled(node, levels[node.source] if isinstance(node, Convolution) else values[node.source])
+        if node.residual is not None:
+            y = y + values[node.residual]
+        if node.is_result:
+            return Trace(codes=codes, values=values, logits=y.flatten(1))
+        for encoding in node.encodings:
+            ranks = torch.bucketize(y.contiguous(), torch.tensor(encoding.thresholds), right=False)
+            codes[encoding.tensor] = ranks
+            levels[encoding.tensor] = unsigned_levels(encoding.format)[ranks]
+        if node.values is not None:
+            values[node.values] = (y.clamp(min=0) if node.rectified else y).clamp(*VALUE_RANGE)
+    raise ValueError("graph must end with a node that writes no tensor")
 
 
-def _scaled(layer: IntegerLayer, levels: Tensor) -> Tensor:
+def _bordered(images: Tensor, graph: IntegerGraph) -> Tensor:
+    fill = torch.tensor(graph.fill or [0] * images.shape[1]).view(1, -1, 1, 1)
+    return functional.pad(images - fill, [graph.border] * 4) + fill
+
+
+def _scaled(node: Node, source: Tensor) -> Tensor:
     """``(accumulator · multiplier + bias) >> shift``, in int64."""
-    weights = torch.from_numpy(layer.weights)
-    if int(weights.abs().sum(dim=(1, 2, 3)).max()) * int(levels.max()) >= EXACT_FLOAT:
-        raise OverflowError(f"layer {layer.name!r}: sums must stay below 2^53")
-    convolved = functional.conv2d(
-        levels.double(), weights.double(), stride=layer.stride, padding=layer.padding
-    )
-    accumulator = convolved.to(torch.int64)
-    largest = int(accumulator.abs().max()) * int(abs(layer.multiplier).max()) + int(abs(layer.bias).max())
+    accumulator = _convolved(node, source) if isinstance(node, Convolution) else _pooled(node, source)
+    largest = int(accumulator.abs().max()) * int(abs(node.multiplier).max()) + int(abs(node.bias).max())
     if largest >= 2**63:
-        raise OverflowError(f"layer {layer.name!r}: scaled sums must stay below 2^63")
+        raise OverflowError(f"layer {node.name!r}: scaled sums must stay below 2^63")
     multiplier, bias, shift = (
-        torch.from_numpy(values)[None, :, None, None]
-        for values in (layer.multiplier, layer.bias, layer.shift)
+        torch.from_numpy(constants)[None, :, None, None]
+        for constants in (node.multiplier, node.bias, node.shift)
     )
     return (accumulator * multiplier + bias) >> shift
+
+
+def _convolved(node: Convolution, levels: Tensor) -> Tensor:
+    weights = torch.from_numpy(node.weights)
+    if int(weights.abs().sum(dim=(1, 2, 3)).max()) * int(levels.max()) >= EXACT_FLOAT:
+        raise OverflowError(f"layer {node.name!r}: sums must stay below 2^53")
+    convolved = functional.conv2d(
+        levels.double(), weights.double(), stride=node.stride, padding=node.padding, groups=node.groups
+    )
+    return convolved.to(torch.int64)
+
+
+def _pooled(node: Node, values: Tensor) -> Tensor:
+    assert isinstance(node, Pooling)
+    # No value is as small as the filling, and some of every window lies inside.
+    filling = VALUE_RANGE[0] - 1 if node.kind == "maximum" else 0
+    padded = functional.pad(values, [node.padding] * 4, value=filling)
+    windows = padded.unfold(2, node.kernel[0], node.stride).unfold(3, node.kernel[1], node.stride)
+    pooled = windows.amax((-2, -1)) if node.kind == "maximum" else windows.sum((-2, -1))
+    return functional.pad(pooled, [0, 0, 0, 0, node.channels_before, node.channels_after])
