@@ -1,5 +1,6 @@
 """Loss-guided bit-width allocation: bits go where the loss misses them least (Wang et al., CVPR 2021)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from hdl.console import RefusedError
 from hdl.formats import check_int
 
 from .checks import check_positive
+from .execution import Execution
 from .layers import Quantized
 from .models import Block
 from .quantizers import DMBQWeight, MixedActivation, MixedDMBQWeight, RCFActivation
@@ -70,8 +72,8 @@ class Allocation:
 class Sensitivity:
     """How much the loss notices the rounding of one tensor, channel by channel or all together.
 
-    Every backward pass adds ``|Σ (x - x^) g(x^)| / n`` to each group, the sum over the n elements of the
-    group and g the gradient of the loss by the rounded value.
+    Every step adds ``|Σ (x - x^) g(x^)| / n`` to each group, the sum over the n elements of the group and g
+    the gradient of the loss by the rounded value.
 
     Parameters
     ----------
@@ -86,6 +88,8 @@ class Sensitivity:
     -------
     total : Tensor
         The sum since `reset`, one for each group.
+    pending : list of Tensor
+        What backward passes told of each group and `gather` has not added yet, with its sign.
     elements : int
         Elements of a channel: its weights, or its part of the feature map of one image.
     """
@@ -99,6 +103,7 @@ class Sensitivity:
     def reset(self) -> None:
         """Forget what was added."""
         self.total = torch.zeros(len(self.quantizer.bits) if self.by_channel else 1, dtype=torch.float64)
+        self.pending: list[Tensor] = []
 
     def _watch(self, real: Tensor, rounded: Tensor) -> None:
         shape = rounded.shape
@@ -107,13 +112,36 @@ class Sensitivity:
         others = [axis for axis in range(len(shape)) if axis != self.axis]
 
         def add(gradient: Tensor) -> None:
-            by_channel = (error * gradient).sum(others).double().cpu()
+            sums = (error * gradient).sum(others).double()
             count = shape.numel() // shape[self.axis]
             if not self.by_channel:
-                by_channel, count = by_channel.sum(0, keepdim=True), shape.numel()
-            self.total += by_channel.abs() / count
+                sums, count = sums.sum(0, keepdim=True), shape.numel()
+            self.pending.append(sums / count)
 
         rounded.register_hook(add)
+
+
+def gather(tensors: Sequence[Sensitivity], execution: Execution, *, scale: float = 1.0) -> None:
+    """Add what a backward pass told, of the whole batch, to the sums of several tensors.
+
+    Parameters
+    ----------
+    execution
+        The processes that had their shares of the batch; all come to the same sums.
+    scale
+        What the loss was multiplied by.  A pass that overflowed for that reason counts as nothing.
+    """
+    waiting = [part for tensor in tensors for part in tensor.pending]
+    if not waiting:
+        return
+    means = execution.mean(torch.cat(waiting)).cpu().div_(scale).nan_to_num_(0, 0, 0)
+    parts = iter(means.abs_().split([len(part) for part in waiting]))
+    for tensor in tensors:
+        # Processes see the same weights, but activations of different images: n counts them all.
+        times = execution.size if tensor.axis else 1
+        for _ in tensor.pending:
+            tensor.total += next(parts) / times
+        tensor.pending.clear()
 
 
 class Side:
@@ -219,6 +247,10 @@ class Allocator:
         if not tensors:
             raise RefusedError("model must have layers of scheme dmbq, from which bits can be taken")
         return Side(tensors, granularity=granularity)
+
+    def observe(self, execution: Execution, *, scale: float = 1.0) -> None:
+        """Take account of a backward pass; see `gather`."""
+        gather((*self.weights.tensors, *self.activations.tensors), execution, scale=scale)
 
     def step(self, epoch: int) -> None:
         """Take bits after an epoch, counted from 1, and begin to watch the next one."""

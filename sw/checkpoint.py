@@ -32,8 +32,8 @@ class Checkpoint:
         Channels, height, width of an image.
     stage, epoch : int
         The stage (an index of ``recipe.stages``) and how many of its epochs are done.
-    model, optimizer, scheduler : dict
-        State dictionaries.
+    model, optimizer, scheduler, scaler : dict
+        State dictionaries; the scaler's is empty but in fp16.
     rng : Tensor
         State of torch's global generator.
     history : list of dict
@@ -48,6 +48,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     rng: Tensor
+    scaler: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -103,6 +104,8 @@ def load(path: Path) -> Checkpoint:
             f"{path}: checkpoint version must be {VERSION}, not {content.get('version')!r}: train again"
         )
     try:
+        # Mixed precision came later: older files have no scaler.
+        content.setdefault("scaler", {})
         members = {name: content[name] for name in Checkpoint.__dataclass_fields__}
         members["recipe"] = Recipe.from_dict(members["recipe"])
         checkpoint = Checkpoint(**members)

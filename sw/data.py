@@ -41,6 +41,10 @@ class Dataset:
         _, channels, height, width = self.train_images.shape
         return channels, height, width
 
+    def to(self, device: torch.device) -> "Dataset":
+        """The same on a device."""
+        return Dataset(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
     def first(self, count: int) -> "Dataset":
         """The same with only so many training images, the first ones.
 

@@ -37,6 +37,9 @@ ELSEWHERE = "elsewhere"
 REGULARIZERS = ("br", "kure")
 GRANULARITIES = ("gp", "lp", "cp")
 
+# What convolutions and linear layers compute in while training, where it is not float32.
+AMP = ("off", "bf16", "fp16")
+
 # Progressive initialization starts here: float → 5 bits → 4 bits → … (APoT paper, section 3.1).
 PROGRESSIVE_START = 5
 
@@ -65,6 +68,9 @@ class Recipe:
         Of the initial weights and the order of the images.
     threads
         Threads of arithmetic.  Sums, and so weights, repeat bit for bit only with the same number.
+    amp
+        Mixed precision: convolutions and linear layers compute in ``"bf16"`` or ``"fp16"`` while training,
+        quantizers and all else in float32; ``"off"`` for float32 throughout.
     regularizer
         ``"br"`` (bin regularization, with scheme lsq), ``"kure"`` (kurtosis), or None.
     strength
@@ -99,6 +105,7 @@ class Recipe:
     lr: float = 0.1
     seed: int = 0
     threads: int = 1
+    amp: str = "off"
     outer: tuple[str, ...] | None = None
     outer_bits: int = 8
     signed: tuple[str, ...] | None = None
@@ -125,6 +132,8 @@ class Recipe:
         check_int("seed", self.seed, low=0, high=2**31 - 1)
         check_int("threads", self.threads, low=1, high=1024)
         check_positive("lr", self.lr)
+        if self.amp not in AMP:
+            raise ValueError(f"amp must be one of {', '.join(AMP)}, not {self.amp!r}")
         _ = self.precision
         self._check_regularizer()
         self._check_allocation()

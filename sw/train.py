@@ -1,5 +1,7 @@
 """The `train` command: options, progress bar, and what an interruption leaves behind."""
 
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +11,13 @@ from click.core import ParameterSource
 
 from hdl.console import RefusedError
 
-from .recipe import DATASETS, GRANULARITIES, MODELS, REGULARIZERS, Recipe
+from .recipe import AMP, DATASETS, GRANULARITIES, MODELS, REGULARIZERS, Recipe
 from .schemes import SCHEMES
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+    from .data import Dataset
+    from .execution import Execution
     from .training import Trainer
 
 
@@ -36,6 +40,17 @@ class Bits(click.ParamType):
         return weight, activation
 
 
+class Device(click.ParamType):
+    """The name of a device that torch may have."""
+
+    name = "DEVICE"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
+            self.fail(f"must be auto, cpu, cuda or cuda:N, not {value!r}", parameter, context)
+        return str(value)
+
+
 @click.command(
     epilog="""\b
     Examples:
@@ -45,8 +60,10 @@ class Bits(click.ParamType):
       python -m sw train --scheme lsq --bits 3/3 --regularizer br --br-start 10 --lambda 0.5 -o build/br.pt
       python -m sw train --progressive --scheme dmbq --lba cp --average-bits 2.0/4 -o build/lba.pt
       python -m sw train --dataset mnist --data-dir data/mnist --images 6000 --epochs 5 -o build/mnist.pt
+      python -m sw train --device cuda --amp bf16 --tensorboard build/runs -o build/gpu.pt
       python -m sw train --progressive --bits 4/4 -o build/net.pt --resume
       python -m sw train --recipe sw/recipes/digits_apot4.toml --seed 1 -o build/digits.pt
+      torchrun --nproc-per-node 2 -m sw train --bits 4/4 -o build/net.pt
     """
 )
 @click.option(
@@ -169,6 +186,31 @@ class Bits(click.ParamType):
     help="Of arithmetic; results repeat exactly with the same number.  More pay off for larger images.",
 )
 @click.option(
+    "--amp",
+    type=click.Choice(AMP),
+    help="Mixed precision: what convolutions and linear layers compute in; quantizers have float32.  "
+    "[default: the recipe's; without one, bf16 on a GPU that has it, else off]",
+)
+@click.option(
+    "--device",
+    type=Device(),
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:N, or auto: cuda where there is any.  With torchrun each process has its own GPU.",
+)
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Translate the network with torch.compile, which takes minutes; quantizers stay as they are.",
+)
+@click.option(
+    "--tensorboard",
+    "board",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write TensorBoard's log to.",
+)
+@click.option(
     "--init",
     "initial",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -182,7 +224,7 @@ class Bits(click.ParamType):
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Checkpoint to write after every epoch; a .csv log lies beside it.",
+    help="Checkpoint to write after every epoch; logs lie beside it, .csv and .jsonl.",
 )
 def train(
     output: Path,
@@ -190,31 +232,61 @@ def train(
     initial: Path | None,
     resume: bool,
     data_dir: Path,
+    device: str,
+    compiled: bool,
+    board: Path | None,
     **options: Any,
 ) -> None:
     """Train a network, in float or quantized."""
-    from .checkpoint import load as load_checkpoint
-    from .data import load as load_data
-    from .training import log_path
-    from .training import train as run
-
     if initial and resume:
         raise click.UsageError("--init must not be given with --resume", click.get_current_context())
     recipe = _recipe(recipe_path, options)
-    resumed = _resumed(output, recipe) if resume else None
-    start = (str(initial), load_checkpoint(initial)) if initial else None
-    dataset = load_data(recipe.dataset, folder=data_dir)
-    with _Bar(recipe, resumed) as bar:
+    from .checkpoint import load as load_checkpoint
+    from .data import load as load_data
+    from .execution import execution, usual_amp
+
+    with execution(device) as place:
+        place = replace(place, compiled=compiled and _compiles(place))
+        if options["amp"] is None and recipe_path is None:
+            recipe = replace(recipe, amp=usual_amp(place.device))
+        resumed = _resumed(output, recipe) if resume else None
+        start = (str(initial), load_checkpoint(initial)) if initial else None
+        dataset = load_data(recipe.dataset, folder=data_dir)
+        _run(recipe, dataset, output, initial=start, resumed=resumed, place=place, board=board)
+
+
+def _run(
+    recipe: Recipe,
+    dataset: "Dataset",
+    output: Path,
+    *,
+    initial: "tuple[str, Checkpoint] | None",
+    resumed: "Checkpoint | None",
+    place: "Execution",
+    board: Path | None,
+) -> None:
+    """Train with a progress bar, and say what came of it; the first of several processes speaks for all."""
+    from .logs import log_path
+    from .training import train as run
+
+    with _Bar(recipe, resumed, board=board) if place.leads else nullcontext() as bar:
         try:
-            done = run(recipe, dataset, output, initial=start, resumed=resumed, report=bar)
-        except KeyboardInterrupt:
-            kept = (
-                f"{output} keeps epoch {bar.saved}; go on with --resume"
-                if bar.saved
-                else "nothing was written"
+            done = run(
+                recipe,
+                dataset,
+                output,
+                initial=initial,
+                resumed=resumed,
+                report=bar or (lambda *_: None),
+                execution=place,
             )
-            click.echo(f"python -m sw train: {kept}", err=True)
+        except KeyboardInterrupt:
+            if bar:
+                kept = f"{output} keeps epoch {bar.saved}; go on with --resume"
+                click.echo(f"python -m sw train: {kept if bar.saved else 'nothing was written'}", err=True)
             raise
+    if not place.leads:
+        return
     missed = _above_target(recipe, done.history[-1])
     if missed:
         click.echo(f"python -m sw train: {missed}", err=True)
@@ -230,12 +302,24 @@ def _recipe(path: Path | None, options: dict[str, Any]) -> Recipe:
         for name, value in options.items()
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
+    if given.get("amp", "") is None:
+        del given["amp"]
     if "bits" in given:
         given["weight_bits"], given["activation_bits"] = given.pop("bits")
     try:
         return replace(base, **given)
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error), context) from error
+
+
+def _compiles(place: "Execution") -> bool:
+    """Whether there is a compiler for the device; says so if not."""
+    from .execution import compiler_trouble
+
+    trouble = compiler_trouble(place.device)
+    if trouble and place.leads:
+        click.echo(f"python -m sw train: not compiled: {trouble}", err=True)
+    return not trouble
 
 
 def _above_target(recipe: Recipe, row: dict[str, Any]) -> str:
@@ -265,11 +349,13 @@ def _resumed(output: Path, recipe: Recipe) -> "Checkpoint":
 
 
 class _Bar:
-    """A progress bar over all stages' steps, and a line for each epoch."""
+    """A progress bar over all stages' steps, a line for each epoch, and TensorBoard's log."""
 
-    def __init__(self, recipe: Recipe, resumed: "Checkpoint | None") -> None:
+    def __init__(self, recipe: Recipe, resumed: "Checkpoint | None", *, board: Path | None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from .logs import Board
 
         columns = (
             TextColumn("{task.description:>12}"),
@@ -282,6 +368,7 @@ class _Bar:
         self.saved = f"{resumed.epoch} of {resumed.recipe.stages[resumed.stage]}" if resumed else ""
         total, done = len(recipe.stages) * recipe.epochs, len(resumed.history) if resumed else 0
         self.task = self.progress.add_task("starting", total=total, completed=done, note="")
+        self.board = Board(board, done=done) if board else None
 
     def __enter__(self) -> "_Bar":
         self.progress.start()
@@ -289,16 +376,26 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+        if self.board:
+            self.board.close()
 
     def __call__(self, trainer: "Trainer", loss: float, row: dict[str, Any] | None) -> None:
         if row is None:
+            note = f"loss {loss:.4f}  train {trainer.running[1]:.2%}  bits {_bits(trainer.average_bits())}"
             self.progress.advance(self.task, 1 / trainer.steps)
-            self.progress.update(self.task, description=str(trainer.precision), note=f"loss {loss:.4f}")
+            self.progress.update(self.task, description=str(trainer.precision), note=note)
             return
         self.saved = f"{row['epoch']} of {row['stage']}"
+        if self.board:
+            self.board.write(row)
+        bits = _bits((row["weight_bits"], row["activation_bits"]))
         self.progress.console.print(
             f"{row['stage']:>12}  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  "
-            f"train {row['train_accuracy']:.2%}  test {row['test_accuracy']:.2%}"
-            f"  bits {round(row['weight_bits'], 2):g}/{round(row['activation_bits'], 2):g}",
+            f"train {row['train_accuracy']:.2%}  test {row['test_accuracy']:.2%}  bits {bits}",
             soft_wrap=True,
         )
+
+
+def _bits(average: tuple[float, float]) -> str:
+    weight, activation = average
+    return f"{round(weight, 2):g}/{round(activation, 2):g}"

@@ -11,8 +11,9 @@ from hdl.console import RefusedError
 from hdl.formats import named
 from sw import checkpoint as checkpoints
 from sw import training
-from sw.allocation import Allocation, Allocator, Sensitivity, Side, mixed
+from sw.allocation import Allocation, Allocator, Sensitivity, Side, gather, mixed
 from sw.compiler import compile_network
+from sw.execution import Execution
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
 from sw.folding import interchange
@@ -40,9 +41,10 @@ def test_the_share_rises_from_a_hundredth_to_the_ratio():
     assert Allocation(start=4, end=4, ratio=0.25).share(4) == 0.25
 
 
-def backward(quantizer: MixedActivation | MixedDMBQWeight, values: list, gradient: list) -> None:
+def backward(sensitivity: Sensitivity, values: list, gradient: list, *, scale: float = 1.0) -> None:
     values = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-    quantizer(values).backward(torch.tensor(gradient, dtype=torch.float64))
+    sensitivity.quantizer(values).backward(scale * torch.tensor(gradient, dtype=torch.float64))
+    gather([sensitivity], Execution(), scale=scale)
 
 
 @pytest.mark.parametrize(("by_channel", "expected"), [(True, [0.2, 0.6]), (False, [0.2])])
@@ -50,16 +52,19 @@ def test_sensitivity_of_activations(by_channel, expected):
     """One bit and α = 1 round .2 .9 to 0 1, and .6 -.5 to 1 0: errors .2 -.1 and -.4 0."""
     quantizer = MixedActivation(channels=2, bits=1, alpha=1.0).double()
     sensitivity = Sensitivity(quantizer, axis=1, by_channel=by_channel)
-    backward(quantizer, [[[0.2, 0.9], [0.6, -0.5]]], [[[1, -2], [3, 4]]])
+    backward(sensitivity, [[[0.2, 0.9], [0.6, -0.5]]], [[[1, -2], [3, 4]]])
     assert sensitivity.total.tolist() == pytest.approx(expected)
     assert sensitivity.elements == 2
     # The sum of magnitudes, not of signed values; both samples of a batch count in n.
-    backward(quantizer, [[[0.2, 0.9], [0.6, -0.5]]] * 2, [[[-1, 2], [-3, -4]]] * 2)
+    backward(sensitivity, [[[0.2, 0.9], [0.6, -0.5]]] * 2, [[[-1, 2], [-3, -4]]] * 2, scale=1024)
     assert sensitivity.total.tolist() == pytest.approx([2 * each for each in expected])
     assert sensitivity.elements == 2
+    # A pass that overflowed.
+    backward(sensitivity, [[[0.2, 0.9], [0.6, -0.5]]], [[[float("inf")] * 2, [float("nan")] * 2]])
+    assert sensitivity.total.tolist() == pytest.approx([2 * each for each in expected])
     sensitivity.reset()
     quantizer.eval()
-    backward(quantizer, [[[0.2, 0.9], [0.6, -0.5]]], [[[1, -2], [3, 4]]])
+    backward(sensitivity, [[[0.2, 0.9], [0.6, -0.5]]], [[[1, -2], [3, 4]]])
     assert not sensitivity.total.any()
 
 
@@ -68,7 +73,7 @@ def test_sensitivity_of_weights(by_channel, expected):
     """One plane rounds 1 3 to 2 2, and -1 -2 to -1.5 -1.5: errors -1 1 and .5 -.5."""
     quantizer = MixedDMBQWeight(channels=2, bits=1, centred=False).double()
     sensitivity = Sensitivity(quantizer, axis=0, by_channel=by_channel)
-    backward(quantizer, [[1.0, 3.0], [-1.0, -2.0]], [[1, 5], [7, 1]])
+    backward(sensitivity, [[1.0, 3.0], [-1.0, -2.0]], [[1, 5], [7, 1]])
     assert sensitivity.total.tolist() == pytest.approx(expected, rel=1e-5)
     assert sensitivity.elements == 2
 
@@ -145,6 +150,7 @@ def test_a_network_is_watched_where_it_is_quantized():
     model = network()
     allocator = Allocator(model, Allocation(end=1, ratio=0.5))
     loss(model).backward()
+    allocator.observe(Execution())
     assert [len(each.total) for each in allocator.weights.tensors] == [32, 32, 64]
     assert [each.elements for each in allocator.weights.tensors] == [16 * 9, 32 * 9, 32 * 9]
     assert [len(each.total) for each in allocator.activations.tensors] == [16, 32, 32, 64]
@@ -167,6 +173,7 @@ def test_any_model_gives_bits():
     allocator = Allocator(model, Allocation(end=1, ratio=1.0))
     images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
     model(images).square().sum().backward()
+    allocator.observe(Execution())
     assert [len(side.tensors) for side in (allocator.weights, allocator.activations)] == [20, 20]
     assert (allocator.weights.average, allocator.activations.average) == (3, 2)
     allocator.step(1)

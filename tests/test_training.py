@@ -1,6 +1,7 @@
 """Training: stages, repeatability, resuming, checkpoints, and what the command line says."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hdl.console import RefusedError
 from sw import checkpoint as checkpoints
 from sw import models, training
 from sw.data import Dataset, digits
+from sw.logs import log_path
 from sw.precision import Precision
 from sw.recipe import MODELS, Recipe
 from sw.schemes import SCHEMES
@@ -94,12 +96,15 @@ def test_float_and_quantized_models_share_their_weights():
 
 def test_log_and_history(straight):
     done, path = straight
-    with training.log_path(path).open() as file:
+    with log_path(path).open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["stage"], row["epoch"]) for row in rows] == [
         (stage, epoch) for stage in ("float", "apot 5/5", "apot 4/4") for epoch in ("1", "2")
     ]
     assert [{key: str(value) for key, value in row.items()} for row in done.history] == rows
+    lines = path.with_suffix(".jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == done.history
+    assert [row["lr"] for row in rows[:3]] == ["0.1", "0.05", "0.1"]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert done.finished
 
@@ -134,7 +139,7 @@ def test_resumed_run_equals_straight_run(straight, few, tmp_path, stop):
     assert same_states(done.model, straight[0].model)
     assert torch.equal(done.rng, straight[0].rng)
     assert done.history == straight[0].history
-    assert training.log_path(path).read_text() == training.log_path(straight[1]).read_text()
+    assert log_path(path).read_text() == log_path(straight[1]).read_text()
 
 
 def test_seed_decides(straight, few, tmp_path):
@@ -203,7 +208,7 @@ def test_divergence_is_refused_and_the_last_checkpoint_kept(few, tmp_path):
     assert message.startswith("loss became ")
     assert message.endswith("at apot 4/4: --lr must be less than 1e+30")
     assert path.read_bytes() == before
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["net.csv", "net.pt"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["net.csv", "net.jsonl", "net.pt"]
 
 
 def test_fewer_images_are_the_first_ones(few, tmp_path):

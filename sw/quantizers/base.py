@@ -19,11 +19,20 @@ class Quantizer(nn.Module, ABC):
 
         quantizer(x) == quantizer.levels(x) * quantizer.scale(x)
 
+    Within ``torch.autocast`` the call takes values of any width, computes in float32 and returns float32.
+
     Members
     -------
     format : Format
         The format whose levels are used; a scheme that learns its levels has another one after each step.
     """
+
+    def __call__(self, values: Tensor) -> Tensor:
+        # Mixed precision ends here for every scheme: products of levels and scales need all of float32.
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            with torch.autocast(values.device.type, enabled=False):
+                return super().__call__(values.float())
+        return super().__call__(values)
 
     @property
     @abstractmethod
