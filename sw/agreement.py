@@ -1,12 +1,14 @@
-"""How far the integer network is from the model it was exported from, computed in floats."""
+"""How far the integer graph is from the model it was exported from, computed in floats."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .models import Network
+from .lowering import lower
 from .quantizers import Quantizer
 
 
@@ -17,7 +19,7 @@ class Agreement:
     Members
     -------
     codes : dict
-        Share of equal activation codes, by block name.
+        Share of equal codes, by the name of their tensor in the graph.
     top1 : float
         Share of images with the same most likely class.
     """
@@ -27,70 +29,79 @@ class Agreement:
 
 
 @torch.no_grad()
-def float_codes(model: nn.Module, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Rank codes after every block and the logits, as the quantized model computes them in floats.
+def float_codes(model: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Rank codes and logits, as the quantized model computes them in floats.
 
     Parameters
     ----------
     model
-        A quantized model in evaluation mode.
+        A quantized model in evaluation mode that can be exported.
     images
         uint8, shape (batch, channels, height, width).
 
     Returns
     -------
     tuple
-        Codes (int64, batch × channels × height × width) of each block, and logits.
+        Codes (int64) of every tensor of codes that the graph writes, by its name, in the shape of the input
+        of the layer that reads them; and logits.
 
     Raises
     ------
-    TypeError
-        If the model is no chain of blocks.
+    RefusedError
+        If the model cannot be exported.
     """
-    if not isinstance(model, Network):
-        raise TypeError(f"model must be a chain of blocks, not {type(model).__name__}")
-    codes: list[Tensor] = []
+    lowering = lower(model, (images.shape[1], images.shape[2], images.shape[3]))
+    codes: dict[str, Tensor] = {}
 
-    def keep(quantizer: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+    def keep(name: str, quantizer: nn.Module, inputs: tuple[Tensor, ...], _output: Any) -> None:
         assert isinstance(quantizer, Quantizer)
-        grid = torch.tensor(quantizer.format.grid)
-        codes.append(torch.searchsorted(grid, quantizer.levels(inputs[0]).contiguous()))
+        levels = quantizer.levels(inputs[0])
+        used = _used(quantizer)
+        codes[name] = torch.searchsorted(used, levels.contiguous())
 
-    hooks = [block.activation.register_forward_hook(keep) for block in model.chain()]
+    hooks = [
+        model.get_submodule(quantizer).register_forward_hook(partial(keep, name))
+        for name, quantizer in lowering.quantizers.items()
+    ]
     try:
         logits = model(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return tuple(codes), logits
+    return codes, logits
 
 
-def agreement(model: nn.Module, images: Tensor, *, codes: Sequence[Tensor], logits: Tensor) -> Agreement:
-    """Compare a quantized model with what the integer network computed for the same images.
+def _used(quantizer: Quantizer) -> Tensor:
+    """The levels that the quantizer puts out, ascending: rank r is the r-th."""
+    grid = torch.tensor(quantizer.format.grid)
+    if not quantizer.format.signed:
+        return grid
+    far = torch.tensor([-1e9 * float(quantizer.scale(torch.zeros(())))])
+    return grid[grid >= quantizer.levels(far)]
+
+
+def agreement(model: nn.Module, images: Tensor, *, codes: Mapping[str, Tensor], logits: Tensor) -> Agreement:
+    """Compare a quantized model with what the integer graph computed for the same images.
 
     Parameters
     ----------
     model, images
         See `float_codes`.
     codes
-        The integer network's codes after every layer but the last.
+        The graph's codes by tensor.
     logits
         Its results, in any unit.
 
     Raises
     ------
     ValueError
-        If the codes are not those of as many layers, or of another shape.
+        If there are no codes of a tensor, or of another size.
     """
     expected, float_logits = float_codes(model, images)
-    shapes = [tuple(code.shape) for code in expected]
-    found = [tuple(code.shape) for code in codes]
-    if shapes != found:
-        raise ValueError(f"codes must have shapes {shapes}, not {found}")
-    return Agreement(
-        codes={
-            f"blocks.{index}": (ours == theirs).double().mean().item()
-            for index, (ours, theirs) in enumerate(zip(expected, codes, strict=True))
-        },
-        top1=(float_logits.argmax(1) == logits.argmax(1)).double().mean().item(),
-    )
+    shares = {}
+    for name, theirs in expected.items():
+        if name not in codes or codes[name].numel() != theirs.numel():
+            found = tuple(codes[name].shape) if name in codes else "none"
+            raise ValueError(f"codes of {name!r} must have shape {tuple(theirs.shape)}, not {found}")
+        shares[name] = (codes[name].flatten() == theirs.flatten()).double().mean().item()
+    return Agreement(codes=shares, top1=(float_logits.argmax(1) == logits.argmax(1)).double().mean().item())

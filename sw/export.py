@@ -14,20 +14,31 @@ if TYPE_CHECKING:
     from .graph import IntegerGraph
 
 
-def integer_network(source: "Checkpoint | nn.Module") -> "IntegerGraph":
+def integer_network(
+    source: "Checkpoint | nn.Module", input_shape: tuple[int, int, int] | None = None
+) -> "IntegerGraph":
     """The integer graph of a quantized model: the very contents of its interchange file.
+
+    Parameters
+    ----------
+    source
+        A checkpoint, or a model that `sw.quantize.quantize` returned.
+    input_shape
+        Channels, height, width of an image; a checkpoint and a `Network` know it.
 
     Raises
     ------
     RefusedError
-        If the model is a float one or no chain of layers, or its constants do not fit the hardware's widths.
+        If the model is a float one, has an operation that the accelerator does not have, or its constants
+        do not fit the hardware's widths.
     """
     from .checkpoint import Checkpoint
-    from .folding import interchange
     from .interchange import integers
+    from .lowering import interchange
 
-    model = source.network() if isinstance(source, Checkpoint) else source
-    return integers(interchange(model))
+    if isinstance(source, Checkpoint):
+        return integers(interchange(source.network(), source.input_shape))
+    return integers(interchange(source, input_shape))
 
 
 @click.command(
@@ -46,15 +57,16 @@ def integer_network(source: "Checkpoint | nn.Module") -> "IntegerGraph":
 )
 def export(checkpoint: Path, output: Path) -> None:
     """Write a trained CHECKPOINT as an interchange file (safetensors): weights on their grids, scales,
-    requantization constants and the layer graph.
+    requantization constants and the graph of layers.
     """
     from .checkpoint import load
-    from .folding import interchange
     from .graph import Convolution
     from .interchange import integers, save
+    from .lowering import interchange
 
     try:
-        content = interchange(load(checkpoint).network())
+        loaded = load(checkpoint)
+        content = interchange(loaded.network(), loaded.input_shape)
         network = integers(content)
     except RefusedError as error:
         text = str(error)

@@ -37,12 +37,21 @@ def fraction_of(fmt: Format) -> int:
     return fraction
 
 
-def requantization(gain: NDArray[np.float64], offset: NDArray[np.float64], *, name: str) -> Requantization:
+def requantization(
+    gain: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    *,
+    name: str,
+    width: int = MULTIPLIER_WIDTH,
+    nearest: bool = False,
+    excess: Integers | None = None,
+) -> Requantization:
     """Integers for ``y = ceil(accumulator · gain + offset)``, as exact as the widths allow.
 
     Rounded up, because an encoder asks ``boundary < y`` of integer boundaries: for those, the ceiling of
-    a real y answers as y itself.  The hardware's shift rounds down, so the bias carries ``2^shift - 1``.
-    Each channel gets the largest shift (at most 47) with which the multiplier fits in 18 signed bits and
+    a real y answers as y itself.  The hardware's shift rounds down, so the bias carries ``2^shift - 1``, or
+    half of ``2^shift`` if y is to be the nearest integer, as values are.
+    Each channel gets the largest shift (at most 47) with which the multiplier fits in its signed bits and
     the bias in 48.
 
     Parameters
@@ -51,33 +60,40 @@ def requantization(gain: NDArray[np.float64], offset: NDArray[np.float64], *, na
         One each per output channel, in units of y.
     name
         What to call the layer in a refusal.
+    width
+        Bits of the multiplier, 2 to 18; fewer leave room for a product with a coordinate of a basis.
+    nearest
+        Round to the nearest integer, halves up, instead of up.
+    excess
+        What the accumulator has too much, one integer per output channel; the bias takes it off exactly.
 
     Raises
     ------
     RefusedError
         If a value is not finite or too large for a shift of 0.
     """
+    extra = np.zeros(len(gain), dtype=np.int64) if excess is None else excess
     channels = [
-        _channel(float(g), float(o), name, index)
-        for index, (g, o) in enumerate(zip(gain, offset, strict=True))
+        _channel(float(g), float(o), int(e), f"{name}: channel {index}", width=width, nearest=nearest)
+        for index, (g, o, e) in enumerate(zip(gain, offset, extra, strict=True))
     ]
     return Requantization(*(np.array(values, dtype=np.int64) for values in zip(*channels, strict=True)))
 
 
-def _channel(gain: float, offset: float, name: str, index: int) -> tuple[int, int, int]:
+def _channel(
+    gain: float, offset: float, excess: int, where: str, *, width: int, nearest: bool
+) -> tuple[int, int, int]:
     if not (np.isfinite(gain) and np.isfinite(offset)):
-        raise RefusedError(
-            f"{name}: gain and offset of channel {index} must be finite, not {gain!r}, {offset!r}"
-        )
+        raise RefusedError(f"{where}: gain and offset must be finite, not {gain!r}, {offset!r}")
     for shift in range(SHIFT_LIMIT, -1, -1):
         # Exact: a float times a power of two, then Python's integers.
         multiplier = round(gain * 2.0**shift)
-        bias = round(offset * 2.0**shift) + 2**shift - 1
-        if _fits(multiplier, MULTIPLIER_WIDTH) and _fits(bias, BIAS_WIDTH):
+        rounding = 2**shift // 2 if nearest else 2**shift - 1
+        bias = round(offset * 2.0**shift) + rounding - excess * multiplier
+        if _fits(multiplier, width) and _fits(bias, BIAS_WIDTH):
             return multiplier, bias, shift
     raise RefusedError(
-        f"{name}: gain {gain:.6g} and offset {offset:.6g} of channel {index} must fit in "
-        f"{MULTIPLIER_WIDTH} and {BIAS_WIDTH} signed bits"
+        f"{where}: gain {gain:.6g} and offset {offset:.6g} must fit in {width} and {BIAS_WIDTH} signed bits"
     )
 
 

@@ -16,7 +16,7 @@ from sw.compiler import compile_network
 from sw.execution import Execution
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
-from sw.folding import interchange
+from sw.lowering import interchange
 from sw.models import build
 from sw.precision import Precision
 from sw.quantizers import MixedActivation, MixedDMBQWeight

@@ -15,9 +15,9 @@ from hdl.parameters import AcceleratorParameters
 from sw.__main__ import main
 from sw.compiler import compile_network
 from sw.fitting import fitting_parameters
-from sw.folding import interchange
 from sw.image import read_image
 from sw.interchange import Interchange, integers, save
+from sw.lowering import interchange
 from sw.models import build
 from sw.precision import Precision
 
@@ -51,8 +51,8 @@ def test_pack(exported: Interchange, tmp_path: Path) -> None:
     result = pack(tmp_path / "net.safetensors", "--hex", "-o", tmp_path / "net.bin")
     assert result.exit_code == 0, result.output
     assert "python -m gen accelerator" in result.stdout
-    assert [layer.name for layer in network.layers if layer.name in result.stdout] == [
-        layer.name for layer in network.layers
+    assert [node.name for node in network.nodes if node.name in result.stdout] == [
+        node.name for node in network.nodes
     ]
     assert len([name for name in files(tmp_path) if name.endswith(".hex")]) == 5
     accelerator = describe(tmp_path / "accelerator.json", parameters)
@@ -98,7 +98,7 @@ def described(folder: Path, exported: Interchange, **changed: Any) -> list[Any]:
         (lambda folder, _: [folder / "none.safetensors"], 1, "none.safetensors: no such file or directory"),
         (lambda *a: fitted(*a, weight_words=9), 1, "net.safetensors: network needs "),
         (lambda *a: fitted(*a, activation_words=9), 1, "net.safetensors: layer 'blocks.0': activation mem"),
-        (lambda *a: fitted(*a, code_width=3), 1, "output code needs 4 bits, 1 more than the accelerator's 3"),
+        (lambda *a: fitted(*a, code_width=3), 1, "must have codes of at most 3 bits and levels of"),
         (lambda *a: [*fitted(*a)[:-1], "none.json"], 1, "none.json: no such file or directory"),
         (lambda *a: described(*a, build_id="0badcafe"), 1, "not 0badcafe; generate it anew"),
         (lambda *a: described(*a, parameters={}), 1, "must be the JSON that `python -m gen accelerator`"),

@@ -1,0 +1,188 @@
+"""Values become nodes here: as codes for the layers that read them, as values for sums and pooling."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hdl.console import RefusedError
+
+from ..quantizers import Quantizer
+from .codes import alive, codes_of
+from .values import Array, ConvolutionDraft, Draft, PoolingDraft, Value, Written, fresh
+
+
+class Builder:
+    """Collects the drafts of a graph.
+
+    Parameters
+    ----------
+    dtype
+        The type that the model computes in.
+
+    Members
+    -------
+    drafts : list of Draft
+        As made; `Draft.order` says when they run.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.drafts: list[Draft] = []
+        self._names: dict[str, int] = {}
+        self._clock = 0
+
+    def now(self) -> int:
+        """A time after all others."""
+        self._clock += 1
+        return self._clock
+
+    def named(self, name: str) -> str:
+        """The name, numbered if it is taken."""
+        count = self._names[name] = self._names.get(name, 0) + 1
+        return name if count == 1 else self.named(f"{name}:{count}")
+
+    def convolution(self, name: str, **members: Any) -> ConvolutionDraft:
+        """A new convolution."""
+        draft = ConvolutionDraft(name=self.named(name), order=self.now(), **members)
+        self.drafts.append(draft)
+        return draft
+
+    def pooling(self, name: str, source: Draft, **members: Any) -> PoolingDraft:
+        """New pooling of a node's values, of the shape that follows from it."""
+        found: dict[str, Any] = {
+            "kernel": (1, 1),
+            "stride": 1,
+            "padding": 0,
+            "channels_before": 0,
+            "channels_after": 0,
+        } | members
+        channels, *size = source.shape
+        height, width = (
+            (each + 2 * found["padding"] - length) // found["stride"] + 1
+            for each, length in zip(size, found["kernel"], strict=True)
+        )
+        if min(height, width) < 1:
+            raise RefusedError(
+                f"window {found['kernel'][0]}×{found['kernel'][1]} must fit in its padded input"
+            )
+        shape = (found["channels_before"] + channels + found["channels_after"], height, width)
+        draft = PoolingDraft(name=self.named(name), order=self.now(), shape=shape, source=source, **found)
+        self.drafts.append(draft)
+        return draft
+
+    def values(self, value: Value) -> Draft:
+        """The node that writes a value as values."""
+        self._check_read(value)
+        if value.quantizer is not None:
+            raise RefusedError(
+                f"a value must not be quantized (by {value.quantizer_name}) where sums or averages read it"
+            )
+        if value.base is not None:
+            copied = self.copied(value.base)
+            return self.values(replace(copied, rectified=value.rectified, ceiling=value.ceiling))
+        draft = self._fixed(value)
+        draft.values, draft.rectified, draft.ceiling = True, value.rectified, value.ceiling
+        draft.bound = max(draft.bound, float(_clamped(value).max()))
+        return draft
+
+    def codes(self, value: Value, quantizer: Quantizer | None, name: str) -> Written:
+        """The codes that a quantizer, `name` in the model, makes of a value."""
+        self._check_read(value)
+        if value.quantizer is not None and quantizer is not None:
+            raise RefusedError(f"input must be quantized once, not by {value.quantizer_name} and {name}")
+        quantizer, name = quantizer or value.quantizer, name if quantizer else value.quantizer_name
+        if quantizer is None:
+            raise RefusedError("input must be quantized, not float")
+        codes = codes_of(quantizer, name=name, dtype=self.dtype)
+        if value.rectified and codes.zero:
+            raise RefusedError("input is never negative, so its quantizer must be unsigned")
+        mask = alive(quantizer)
+        value = replace(value, quantizer=None)
+        if mask is not None:
+            value = self._masked(value, mask.numpy())
+        draft = self._fixed(value)
+        draft.bound = max(draft.bound, float(value.bound.max()))
+        for written in draft.encodings:
+            if (written.codes, written.ceiling) == (codes, value.ceiling):
+                return written
+        draft.encodings.append(Written(codes=codes, draft=draft, ceiling=value.ceiling, quantizer=name))
+        return draft.encodings[-1]
+
+    def affine(self, value: Value, gain: Array, offset: Array, *, bound: Array | None = None) -> Value:
+        """``gain · value + offset`` for each channel.
+
+        Parameters
+        ----------
+        bound
+            What the result hardly exceeds, if more is known of it than follows from the value's.
+        """
+        if value.draft is None or value.is_linear:
+            return value.scaled(gain, offset, bound=bound)
+        return self.copied(value).scaled(gain, offset, bound=bound)
+
+    def copied(self, value: Value) -> Value:
+        """The same value as the sums of a node of its own."""
+        source = self.values(value)
+        return fresh(self.pooling(f"{source.name}.copy", source, kind="maximum"), _clamped(value))
+
+    def added(self, left: Value, right: Value) -> Value:
+        """The sum: one side, a convolution that nobody reads otherwise, adds the values of the other."""
+        if left.shape != right.shape:
+            raise RefusedError(f"both sides must have one shape, not {left.shape} and {right.shape}")
+        for main, other in ((left, right), (right, left)):
+            draft = main.draft
+            if isinstance(draft, ConvolutionDraft) and main.is_linear and not draft.partials:
+                draft.residual = self.values(other)
+                self._fixed(main)
+                # What is added is computed before.
+                draft.order = self.now()
+                return replace(main, bound=main.bound + _clamped(other))
+        raise RefusedError(
+            "one side must be a convolution's output, perhaps normalized, that nothing else reads and no "
+            "activation changes"
+        )
+
+    def _masked(self, value: Value, mask: Array) -> Value:
+        """A value with some channels 0; clamps do not matter to that."""
+        if value.draft is not None and value.draft.gain is None and not value.shared:
+            return value.scaled(mask, 0.0)
+        return self.copied(value).scaled(mask, 0.0)
+
+    def _fixed(self, value: Value) -> Draft:
+        """The value's draft, which from now on writes this."""
+        draft = value.draft
+        assert draft is not None
+        if draft.gain is None:
+            draft.gain, draft.offset = value.gain, value.offset
+            if isinstance(draft, ConvolutionDraft):
+                _fix_partials(draft)
+        assert draft.offset is not None
+        assert np.array_equal(draft.gain, value.gain), draft.name
+        assert np.array_equal(draft.offset, value.offset), draft.name
+        return draft
+
+    @staticmethod
+    def _check_read(value: Value) -> None:
+        if value.draft is None:
+            raise RefusedError(
+                "the image must be read by convolutions or linear layers that do not quantize it"
+            )
+
+
+def _fix_partials(draft: ConvolutionDraft) -> None:
+    """A convolution's other parts write values, one added to the next."""
+    bound, before = 0.0, None
+    for part in draft.partials:
+        assert draft.gain is not None
+        part.gain, part.offset = draft.gain, np.zeros_like(draft.gain)
+        bound += float((part.bound_of_sums * np.abs(draft.gain)).max())
+        part.values, part.bound, part.residual = True, bound, before
+        before = part
+    if before is not None:
+        draft.residual = before
+
+
+def _clamped(value: Value) -> Array:
+    return value.bound if value.ceiling is None else np.minimum(value.bound, value.ceiling)

@@ -1,0 +1,129 @@
+"""What an activation quantizer asks for: a tensor of unsigned codes, and when each code begins."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hdl.console import RefusedError
+from hdl.formats import Companded, Format, Uniform
+
+from ..quantizers import MixedActivation, Quantizer
+from ..quantizers.lsq import LSQActivation, LSQWeight
+
+# Uniform codes of more bits are written digit by digit by hardware whose codes are narrower: their thresholds
+# must be exactly halfway, in a unit that is a power of two of a level.
+WIDE_BITS = 4
+
+_FAR = -1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codes:
+    """Ranks of an unsigned format that stand for real values.
+
+    Members
+    -------
+    format : Format
+        Unsigned; level L of it stands for ``(L - zero) · scale``.
+    scale : float
+        Real value of one level.
+    zero : int
+        The level that stands for 0, which is not 0 if values may be negative.
+    edges : tuple of float
+        Where each rank but the first begins, in units of `scale`.  The last ranks may not occur.
+    """
+
+    format: Format
+    scale: float
+    zero: int
+    edges: tuple[float, ...]
+
+    @property
+    def clip(self) -> float:
+        """The largest magnitude that the codes stand for."""
+        reached = self.format.grid[len(self.edges)] - self.zero
+        return max(reached, self.zero) * self.scale
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether narrower hardware must write it digit by digit."""
+        return isinstance(self.format, Uniform) and self.format.bits > WIDE_BITS
+
+
+@torch.no_grad()
+def codes_of(quantizer: Quantizer, *, name: str, dtype: torch.dtype) -> Codes:
+    """What the quantizer puts out when it computes in a type.
+
+    Raises
+    ------
+    RefusedError
+        If its step was never measured, or its channels have different bits.
+    """
+    if isinstance(quantizer, LSQActivation | LSQWeight) and not quantizer.step.item():
+        raise RefusedError(f"{name}: the activations' step must have been measured: train the model first")
+    _check_alike(quantizer, name=name)
+    # The scale is learned, whatever the values.
+    scale = torch.tensor(float(quantizer.scale(torch.zeros(()))), dtype=dtype).item()
+    fmt, edges = quantizer.format, quantizer.edges()
+    lowest = int(quantizer.levels(torch.tensor([_FAR * scale]))[0]) if fmt.signed else 0
+    used = [level for level in fmt.grid if level >= lowest]
+    halves = [(low + high) / 2 for low, high in pairwise(used)]
+    return Codes(
+        format=_shifted(used) if fmt.signed else fmt,
+        scale=scale,
+        zero=-lowest,
+        edges=tuple(halves if edges is None else edges.double().tolist()),
+    )
+
+
+def _shifted(levels: list[int]) -> Format:
+    """An unsigned format of the levels, counted from the lowest."""
+    found = [level - levels[0] for level in levels]
+    bits = (len(found) - 1).bit_length()
+    if found == list(range(len(found))):
+        return Uniform(bits=bits, signed=False)
+    found += range(found[-1] + 1, found[-1] + 1 + 2**bits - len(found))
+    return Companded(magnitudes=tuple(found), outer_bits=max(8, found[-1].bit_length()), signed=False)
+
+
+def _check_alike(quantizer: Quantizer, *, name: str) -> None:
+    if not isinstance(quantizer, MixedActivation):
+        return
+    widths = [bits for bits in quantizer.bits.unique().tolist() if bits]
+    if len(widths) > 1:
+        raise RefusedError(
+            f"{name}: activations must have the same bits in all channels, or none, to be exported, not "
+            f"{', '.join(map(str, widths))} (train with the activations' --bits as their --average-bits)"
+        )
+
+
+def alive(quantizer: nn.Module) -> Tensor | None:
+    """For each channel 1 if it has bits and 0 if it is pruned; None if all have."""
+    if not isinstance(quantizer, MixedActivation) or bool((quantizer.bits > 0).all()):
+        return None
+    return (quantizer.bits > 0).double()
+
+
+def thresholds(
+    codes: Codes, *, unit: float, moved: int, nearest: bool, low: int, high: int
+) -> NDArray[np.int64]:
+    """The integers that y is compared with, between `low` and `high`; `high` is never passed.
+
+    Parameters
+    ----------
+    unit
+        Real value of one unit of y.
+    moved
+        How many levels y is above what the codes stand for.
+    nearest
+        Whether y is the nearest integer, not the next higher one.
+    """
+    edges = (np.array(codes.edges) + moved) * (codes.scale / unit)
+    # The nearest integer is above t from t + 1/2 on; the next higher one from t.
+    counts = np.floor(edges) if nearest else np.rint(edges)
+    unreached = np.full(len(codes.format.grid) - 1 - len(edges), high)
+    return np.concatenate([np.clip(counts, low, high), unreached]).astype(np.int64)
