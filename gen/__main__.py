@@ -47,7 +47,7 @@ def command(block: Block) -> click.Command:
     def write(output: Path | None, name: str | None, **values: Any) -> None:
         name = block.name if name is None else name
         output = Path(f"{name}.v") if output is None else output
-        if output.suffix == ".json" or output.is_dir():
+        if output.suffix in (".json", ".h") or output.is_dir():
             raise click.UsageError(f"-o must name a Verilog file, not {str(output)!r}")
         try:
             design = generate(block.name, name=name, **values)
@@ -57,7 +57,8 @@ def command(block: Block) -> click.Command:
             click.echo(design.verilog, nl=False)
         else:
             sidecar = design.write(output)
-            click.echo(f"wrote {output} and {sidecar}")
+            others = [output.with_suffix(suffix) for suffix in design.companions]
+            click.echo(f"wrote {', '.join(map(str, [output, *others]))} and {sidecar}")
 
     return click.Command(
         block.name,

@@ -24,6 +24,8 @@ class Circuit:
         Port names other than a member's path joined by underscores, by that default name.
     flat
         Write one module instead of one per component.
+    companions
+        By its suffix, what makes the text of one more file beside the Verilog from the module's name.
     """
 
     component: "Component"
@@ -31,6 +33,7 @@ class Circuit:
     lanes: Mapping[str, int] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     flat: bool = False
+    companions: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,14 @@ class Design:
     verilog : str
     description : dict
         ``name``, ``block``, ``version``, ``parameters``, ``ports`` and the circuit's own facts.
+    companions : dict
+        The text of more files beside the Verilog, by their suffix.
     """
 
     name: str
     verilog: str
     description: Mapping[str, Any]
+    companions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sidecar(self) -> str:
@@ -79,11 +83,13 @@ class Design:
         return "{\n" + ",\n".join(entries) + "\n}\n"
 
     def write(self, path: Path) -> Path:
-        """Write the Verilog to `path` and the description beside it, both or neither; the latter's path."""
+        """Write the Verilog to `path` and all else beside it, all or nothing; the description's path."""
         sidecar = path.with_suffix(".json")
-        with replacing(path) as verilog_file, replacing(sidecar) as sidecar_file:
-            verilog_file.write_text(self.verilog, encoding="utf-8")
-            sidecar_file.write_text(self.sidecar, encoding="utf-8")
+        texts = {path: self.verilog, sidecar: self.sidecar}
+        texts |= {path.with_suffix(suffix): text for suffix, text in self.companions.items()}
+        with ExitStack() as stack:
+            for target, text in texts.items():
+                stack.enter_context(replacing(target)).write_text(text, encoding="utf-8")
         return sidecar
 
 
@@ -125,7 +131,12 @@ def design(circuit: Circuit, *, name: str, head: Mapping[str, Any]) -> Design:
     """Convert a circuit; `head` is put before the ports in the description, and in the Verilog's comment."""
     text, ports = convert(circuit, name=name)
     description = {"name": name, **head, "ports": [port.as_json() for port in ports], **circuit.facts}
-    return Design(name=name, verilog=_comment(name, head, ports) + text, description=description)
+    return Design(
+        name=name,
+        verilog=_comment(name, head, ports) + text,
+        description=description,
+        companions={suffix: make(name) for suffix, make in circuit.companions.items()},
+    )
 
 
 def _comment(name: str, head: Mapping[str, Any], ports: list[Port]) -> str:
@@ -196,10 +207,10 @@ def _element(leaf: Any) -> Any:
 
 def _in_order(text: str, name: str, ports: list[Port]) -> tuple[str, list[Port]]:
     """The top module's port list in the order of `ports`, behind the clock and reset if it needs them."""
-    found = re.search(rf"^module {name}\((.*)\);$", text, re.MULTILINE)
+    found = re.search(rf"^module {name}\(([^)]*)\);$", text, re.MULTILINE)
     if not found:
         raise AssertionError(f"module {name} missing from Yosys' output")
-    declared = found[1].split(", ")
+    declared = found[1].replace("\n", "").split(", ")  # Yosys begins a new line now and then
     ports = [
         *(
             Port(name=each, direction="input", width=1, signed=False)

@@ -46,6 +46,8 @@ class Accelerator(wiring.Component):
     answered : Out(1)
         High for one cycle: a response with `status` begins.
     status : Out(Status)
+    ran : Out(1)
+        It is the response of a run, not of a packet that was refused.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class Accelerator(wiring.Component):
                 "cycles": Out(STREAM_WIDTH),
                 "answered": Out(1),
                 "status": Out(Status),
+                "ran": Out(1),
             }
         )
 
@@ -103,6 +106,7 @@ class Accelerator(wiring.Component):
                     m.next = "ANSWER"
             with m.State("RUN"):
                 m.d.comb += [
+                    self.ran.eq(1),
                     self.status.eq(engine.status),
                     responder.cycles.eq(engine.cycles),
                     responder.count.eq(Mux(engine.status == Status.DONE, count, 0)),

@@ -1,15 +1,40 @@
-"""The whole accelerator: packets in, a network's results out."""
+"""The whole accelerator, on plain streams or on AXI: packets in, a network's results out."""
+
+from typing import Any
 
 from hdl.parameters import AcceleratorParameters
 
 from ..block import Block, Circuit
-from ..weights import described
+from ..c_header import c_header
+from ..weights import described as described_format
 
 
 def build(parameters: AcceleratorParameters) -> Circuit:
-    """The accelerator, and what a packer and a host must know of it."""
+    """The accelerator on plain streams."""
     from hdl.accelerator import Accelerator
-    from hdl.layouts import Section, section_depth, section_width, slices
+
+    return Circuit(component=Accelerator(parameters=parameters), facts=facts(parameters))
+
+
+def build_axi(parameters: AcceleratorParameters) -> Circuit:
+    """The accelerator on AXI, and its registers as a C header."""
+    from hdl.axi_accelerator import AxiAccelerator
+    from hdl.layouts import Status
+    from hdl.registers import REGISTERS, described
+
+    def header(name: str) -> str:
+        return c_header(name=name, build_id=parameters.build_id, registers=REGISTERS, errors=Status)
+
+    return Circuit(
+        component=AxiAccelerator(parameters=parameters),
+        facts={**facts(parameters), "registers": described(parameters)},
+        companions={".h": header},
+    )
+
+
+def facts(parameters: AcceleratorParameters) -> dict[str, Any]:
+    """What a packer and a host must know."""
+    from hdl.layouts import Section, section_banks, section_depth, section_width, slices
 
     sections = [
         {
@@ -17,19 +42,17 @@ def build(parameters: AcceleratorParameters) -> Circuit:
             "number": section.value,
             "width": section_width(parameters, section),
             "depth": section_depth(parameters, section),
+            "banks": section_banks(parameters, section),
             "stream_words": slices(parameters, section),
         }
         for section in Section
     ]
-    return Circuit(
-        component=Accelerator(parameters=parameters),
-        facts={
-            "build_id": f"{parameters.build_id:08x}",
-            "macs_per_cycle": parameters.rows * parameters.lanes,
-            "sections": sections,
-            **described(parameters.format),
-        },
-    )
+    return {
+        "build_id": f"{parameters.build_id:08x}",
+        "macs_per_cycle": parameters.rows * parameters.lanes,
+        "sections": sections,
+        **described_format(parameters.format),
+    }
 
 
 BLOCKS = (
@@ -39,5 +62,12 @@ BLOCKS = (
         parameters=AcceleratorParameters,
         build=build,
         examples=("", "--weight-format apot_k2n2 --activation-width 7 --rows 8 -o build/accelerator.v"),
+    ),
+    Block(
+        name="axi_accelerator",
+        summary="whole accelerator with AXI4-Lite registers and AXI4-Streams",
+        parameters=AcceleratorParameters,
+        build=build_axi,
+        examples=("", "--banks 2 -o build/axi_accelerator.v"),
     ),
 )
