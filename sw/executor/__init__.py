@@ -1,0 +1,13 @@
+"""The integer executor: runs a packed image as the accelerator would, whole commands at a time.
+
+It reads what is shipped and nothing else: the program and the contents of the memories, word by word, as
+`hdl.layouts` describes them.  A command is fetched and judged as by the `Sequencer`, its addresses are those
+of the `Walker`, and its arithmetic is that of `Array`, `Pooling` and `Requantizer`, bit for bit.
+"""
+
+from .machine import Machine
+from .memories import Memories
+from .program import FaultError, Instruction, fetch
+from .walk import Walk
+
+__all__ = ["FaultError", "Instruction", "Machine", "Memories", "Walk", "fetch"]
