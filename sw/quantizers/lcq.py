@@ -9,7 +9,8 @@ from hdl.formats import Companded, check_bool, check_int
 
 from ..checks import check_positive
 from .base import SMALLEST_SCALE, Quantizer
-from .companding import Pieces, Rounding, companded_format, curve, rounding
+from .companding import Rounding, companded_format, curve, rounding
+from .pieces import Pieces, pieces_of
 from .projection import chunks
 
 SMALLEST_VARIANCE = 1e-24
@@ -26,40 +27,36 @@ class _Compand(torch.autograd.Function):
     def forward(
         ctx: Any, values: Tensor, _alpha: Tensor, _theta: Tensor, quantizer: "_Companded", scale: float
     ) -> Tensor:
-        rounded, pieces, levels = quantizer.pieces(scale)
-        table = (levels * scale).to(values.dtype)
+        rounded = quantizer.rounding()
+        ctx.quantizer, ctx.rounded, ctx.bound = quantizer, rounded, scale * quantizer.outer
+        ctx.pieces = pieces_of(rounded, values, bound=ctx.bound)
+        levels = (rounded.levels[ctx.pieces.index] * scale).to(values.dtype)
         result = torch.empty_like(values, memory_format=torch.contiguous_format)
-        found = torch.empty(result.shape, dtype=torch.int16, device=values.device)
-        for part, piece, out in chunks(values, found, result):
-            index = pieces.find(part)
-            piece.copy_(index)
-            torch.index_select(table, 0, index, out=out)
-        ctx.save_for_backward(values, found, result)
-        ctx.rounded, ctx.pieces, ctx.quantizer, ctx.bound = (
-            rounded,
-            pieces,
-            quantizer,
-            scale * quantizer.outer,
-        )
+        ctx.found = []
+        for part, out in chunks(values, result):
+            found = ctx.pieces.find(part.abs() if quantizer.signed else part)
+            out.copy_(ctx.pieces.take(levels, found))
+            ctx.found.append(found)
+        if quantizer.signed:
+            result.copysign_(values)
+        ctx.save_for_backward(values, result)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         (gradient,) = gradients
-        values, found, result = ctx.saved_tensors
-        pieces, bound = ctx.pieces, ctx.bound
+        values, result = ctx.saved_tensors
+        signed, bound = ctx.quantizer.signed, ctx.bound
         masked = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-        count = len(pieces.index) + 1
-        pushes, moments = gradient.new_zeros(count), gradient.new_zeros(count)
-        to_bound = gradient.new_zeros(())
-        low = -bound if ctx.quantizer.signed else 0.0
-        for g, x, piece, q, inside in chunks(gradient, values, found, result, masked):
+        pushes = moments = to_bound = gradient.new_zeros(())
+        parts = chunks(gradient, values, result, masked)
+        for found, (g, x, q, inside) in zip(ctx.found, parts, strict=True):
+            low = -bound if signed else 0.0
             torch.ops.aten.hardtanh_backward.grad_input(g, x, low, bound, grad_input=inside)
-            index = piece.int()
-            pushes.index_add_(0, index, inside)
-            moments.index_add_(0, index, inside * x)
-            to_bound += torch.dot(g, q)
-        to_theta, linear = _curve_gradient(ctx, pushes[:-1], moments[:-1])
+            pushes = pushes + ctx.pieces.sums(inside * x.sign() if signed else inside, found)
+            moments = moments + ctx.pieces.sums(inside * x, found)
+            to_bound = to_bound + torch.dot(g, q)
+        to_theta, linear = _curve_gradient(ctx, pushes, moments)
         return masked, (to_bound - linear) / bound, to_theta, None, None
 
 
@@ -69,28 +66,25 @@ def _curve_gradient(ctx: Any, pushes: Tensor, moments: Tensor) -> tuple[Tensor, 
     Parameters
     ----------
     pushes, moments
-        For each piece the sum of the unclipped gradient, and of its product with the values.
+        For each piece the sum of the unclipped gradient, with the value's sign, and of its product with
+        the values.
     """
-    rounded, pieces, quantizer = ctx.rounded, ctx.pieces, ctx.quantizer
-    bent, dtype = rounded.curve, pushes.dtype
-    slopes, count = bent.slopes, len(bent.shares)
-    # Slope where each rounded height is expanded again.
-    back = slopes[rounded.pieces][pieces.index]
-    linear = moments * slopes[pieces.interval] / back if quantizer.exact else moments
-    pushed = pieces.sign * ctx.bound / back * pushes
-    offset = moments / back - pushed * (pieces.interval.to(dtype) / count)
-    zeros = torch.zeros_like(bent.shares)
-    to_slopes = zeros.index_add(0, pieces.interval, offset)
-    to_starts = zeros.index_add(0, pieces.interval, pushed)
-    # What expanding takes off depends on the rounded height only.
-    summed = pushed.new_zeros(len(rounded.levels)).index_add(0, pieces.index, pushed)
-    heights = torch.arange(len(summed), dtype=dtype, device=pushed.device) / quantizer.steps
-    rises = (heights - bent.starts[rounded.pieces]) / slopes[rounded.pieces]
-    to_slopes = to_slopes.index_add(0, rounded.pieces, -summed * rises)
-    to_starts = to_starts.index_add(0, rounded.pieces, -summed)
-    later = to_starts.flip(0).cumsum(0).flip(0) - to_starts
-    to_shares = count * to_slopes + later
-    return bent.shares * (to_shares - torch.dot(bent.shares, to_shares)), linear.sum()
+    rounded, pieces, exact = ctx.rounded, ctx.pieces, ctx.quantizer.exact
+    bent, steps, count = rounded.curve, len(rounded.edges), len(rounded.curve.shares)
+    slopes = bent.slopes
+    # Of the interval where each piece's rounded height is expanded again.
+    target = rounded.pieces[pieces.index]
+    back = slopes[target]
+    linear = (moments * slopes[pieces.interval] / back if exact else moments).sum()
+    pushed = pushes * ctx.bound / back
+    risen = (pieces.index.to(back.dtype) / steps - bent.starts[target]) / back
+    places = torch.cat([pieces.interval, target])
+    offsets = torch.cat([moments / back - pushed * (pieces.interval.to(back.dtype) / count), -pushed * risen])
+    to_slopes = torch.zeros_like(slopes).index_add_(0, places, offsets)
+    to_starts = torch.zeros_like(slopes).index_add_(0, places, torch.cat([pushed, -pushed]))
+    # Every later interval starts higher by what this one rises.
+    to_shares = (count * to_slopes).add_(to_starts.sum() - to_starts.cumsum(0))
+    return bent.shares * (to_shares - torch.dot(bent.shares, to_shares)), linear
 
 
 class _Companded(Quantizer):
@@ -139,19 +133,13 @@ class _Companded(Quantizer):
         return max(bound.item() / self.outer, SMALLEST_SCALE)
 
     @torch.no_grad()
-    def pieces(self, scale: float) -> tuple[Rounding, Pieces, Tensor]:
-        """The rounded curve, its pieces for a scale, and their levels; then that of what is not a number."""
-        rounded = self.rounding()
-        pieces = Pieces(rounded, signed=self.signed, bound=scale * self.outer)
-        levels = pieces.sign * rounded.levels[pieces.index]
-        return rounded, pieces, torch.cat([levels, levels.new_tensor([float("nan")])])
-
-    @torch.no_grad()
     def levels(self, values: Tensor) -> Tensor:
         """The outer level of every value (int64)."""
-        _, pieces, levels = self.pieces(self.scale(values))
-        prepared = self.prepared(values)
-        return levels[pieces.find(prepared.reshape(-1))].reshape(prepared.shape).long()
+        rounded, prepared = self.rounding(), self.prepared(values)
+        pieces = Pieces(rounded, bound=self._scale(self.bound(prepared)) * self.outer)
+        flat = prepared.reshape(-1)
+        levels = pieces.take(rounded.levels[pieces.index], pieces.find(flat.abs() if self.signed else flat))
+        return (levels.copysign(flat) if self.signed else levels).reshape(prepared.shape).long()
 
     @torch.no_grad()
     def edges(self) -> Tensor:

@@ -12,8 +12,9 @@ from hdl.formats import Format
 # Up to this level a table lists the level of every half-integer; above, a binary search finds it.
 _LOOKUP_LIMIT = 1 << 12
 
-# Values worked on together: few enough for temporaries to stay in the cache.
-_CHUNK = 1 << 17
+# Values that a CPU works on together: so many that starting a pass costs little, and few enough for
+# temporaries to come from memory at hand, since larger ones go back to the system after each use.
+_CHUNK = 1 << 18
 
 
 def chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -22,7 +23,7 @@ def chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     The pieces of a contiguous tensor are views, and may be written to.
     """
     flat = [tensor.reshape(-1) for tensor in tensors]
-    if flat[0].numel() <= _CHUNK:
+    if flat[0].numel() <= _CHUNK or not flat[0].is_cpu:
         return iter([tuple(flat)])
     return zip(*(tensor.split(_CHUNK) for tensor in flat), strict=True)
 
@@ -59,9 +60,15 @@ class Projection(nn.Module, ABC):
 
 
 class Rounding(Projection):
-    """Levels that are consecutive integers: round up to half-levels, then down, so that halves go down."""
+    """Levels that are consecutive integers: half a level less, rounded up, so that halves go down.
+
+    Exact for values from a quarter of a level on, from which half a level can be taken without rounding.
+    Those below 0 are rounded up to half-levels, then down.
+    """
 
     def levels(self, values: Tensor, scale: float) -> Tensor:
+        if self.low >= 0:
+            return (values / scale).sub_(0.5).ceil_().clamp_(self.low, self.high)
         halves = (values / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
         return halves.mul_(0.5).floor_()
 
@@ -82,7 +89,8 @@ class Lookup(Projection):
         for part, out in chunks(values, result):
             halves = (part / (scale / 2)).clamp_(2 * self.low, 2 * self.high).ceil_()
             halves.nan_to_num_(2 * self.high + 1)
-            index = halves.sub_(2 * self.low).int() if self.low else halves.int()
+            # Half the size would do, but torch selects faster by 64-bit indexes.
+            index = halves.sub_(2 * self.low).long() if self.low else halves.long()
             torch.index_select(table, 0, index, out=out)
         return result
 
