@@ -16,6 +16,9 @@ from ..schemes import FLOAT
 COMMON = ("dataset", "model", "images", "batch_size", "threads")
 OWN = ("scheme", "regularizer", "strength", "br_start", "lba", "lba_start", "lba_end", "lba_ratio")
 
+# What papers compare schemes by, of all that is measured.
+MEASURES = ("accuracy", "weight_error", "bin_loss")
+
 Bits = tuple[int, int]
 
 
@@ -81,7 +84,7 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a paper says: one contender is more accurate than another.
+    """What a paper says: one contender is better than another.
 
     Parameters
     ----------
@@ -89,11 +92,14 @@ class Claim:
         Names of contenders.
     source
         Where the paper says so.
+    measure
+        Of `MEASURES`; a greater accuracy is better, and a smaller error.
     """
 
     better: str
     worse: str
     source: str
+    measure: str = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +166,7 @@ class Protocol:
         for claim in self.claims:
             _check_name("better", claim.better, names)
             _check_name("worse", claim.worse, names)
+            _check_name("measure", claim.measure, MEASURES)
         _ = self.runs()
 
     def runs(self) -> list[Run]:
@@ -227,7 +234,7 @@ def labels(bits: Sequence[Sequence[int]]) -> list[str]:
     return list(map(label, bits))
 
 
-def _check_name(what: str, name: str, names: list[str]) -> None:
+def _check_name(what: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}, not {name!r}")
 
@@ -246,7 +253,7 @@ def _arguments(table: Mapping[str, Any]) -> dict[str, Any]:
     values["contenders"] = tuple(map(_contender, values["contenders"]))
     keys = [field.name for field in fields(Claim)]
     values["claims"] = tuple(
-        Claim(**_complete("claim", _checked("key of a claim", each, keys), keys))
+        Claim(**_complete("claim", _checked("key of a claim", each, keys), keys[:3]))
         for each in values.get("claims", [])
     )
     return values
@@ -268,7 +275,7 @@ def _checked(what: str, table: Any, known: Sequence[str]) -> dict[str, Any]:
     if not isinstance(table, Mapping):
         raise TypeError(f"{what.rpartition(' ')[2]} must be a table, not {table!r}")
     for key in table:
-        _check_name(what, key, list(known))
+        _check_name(what, key, known)
     return dict(table)
 
 

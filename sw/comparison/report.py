@@ -88,22 +88,18 @@ def claim_rows(content: Report) -> list[tuple[str, ...]]:
     found = groups(content)
     shown: list[tuple[str, ...]] = []
     for claim in content["protocol"]["claims"]:
+        measure, sign = claim["measure"], 1 if claim["measure"] == "accuracy" else -1
         for bits in content["protocol"]["bits"]:
-            pair = [
-                {run["seed"]: run["accuracy"] for run in found.get((bits, name), []) if "accuracy" in run}
+            better, worse = (
+                {run["seed"]: 100 * run[measure] for run in found.get((bits, name), []) if run.get(measure)}
                 for name in (claim["better"], claim["worse"])
-            ]
-            differences = [100 * (pair[0][seed] - pair[1][seed]) for seed in pair[0] if seed in pair[1]]
+            )
+            differences = [better[seed] - worse[seed] for seed in better if seed in worse]
             if differences:
-                shown.append(
-                    (
-                        f"{claim['better']} over {claim['worse']}",
-                        claim["source"],
-                        bits,
-                        _spread(differences, "{:+.2f}"),
-                        _verdict(differences),
-                    )
-                )
+                name = f"{claim['better']} {'over' if sign > 0 else 'under'} {claim['worse']}"
+                said = f"{name}: {measure.replace('_', ' ')}"
+                verdict = _verdict([sign * difference for difference in differences])
+                shown.append((said, claim["source"], bits, _spread(differences, "{:+.2f}"), verdict))
     return shown
 
 

@@ -1,7 +1,9 @@
 """Runs on the workers of a Dask cluster: here, or wherever a scheduler has some."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from logging import CRITICAL
 from typing import TYPE_CHECKING, Any
 
 from hdl.console import RefusedError
@@ -30,15 +32,15 @@ def cluster(scheduler: str | None, *, workers: int) -> "Iterator[Client]":
     from distributed import Client, LocalCluster
 
     if scheduler is None:
-        with (
-            LocalCluster(
+        with _interrupts_ignored():
+            local = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=None,
                 dashboard_address=None,
-            ) as local,
-            Client(local) as client,
-        ):
+                silence_logs=CRITICAL,
+            )
+        with local, Client(local) as client:
             yield client
         return
     try:
@@ -55,6 +57,16 @@ def cluster(scheduler: str | None, *, workers: int) -> "Iterator[Client]":
                 f"--scheduler must have workers; in this folder: dask worker {scheduler} --nthreads 1"
             ) from error
         yield client
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started meanwhile do not hear Ctrl-C, which a terminal sends to all: this one ends them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def outcomes(
