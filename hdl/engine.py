@@ -1,6 +1,6 @@
 """Engine: memories, sequencer, array and requantizer, working through a program."""
 
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,6 +8,7 @@ from .array import Array
 from .dot import delayed
 from .layouts import (
     STREAM_WIDTH,
+    LayerOpcode,
     Section,
     Status,
     result_word,
@@ -15,8 +16,10 @@ from .layouts import (
     section_width,
     slice_width,
     slices,
+    values_word,
 )
-from .parameters import ADDRESS_WIDTH, AcceleratorParameters
+from .parameters import ADDRESS_WIDTH, AcceleratorParameters, address_width
+from .pooling import Pooling
 from .requantizer import Requantizer
 from .sequencer import Sequencer
 
@@ -59,6 +62,13 @@ class Engine(wiring.Component):
         self._parameters = p = parameters
         self._array = Array(parameters=p)
         self._requantizer = Requantizer(parameters=p, accumulator_shape=self._array.accumulator_shape)
+        # These two here, so that a simulation can look into them.
+        self.activations = memory.Memory(
+            shape=unsigned(p.groups_per_word * slice_width(p, Section.ACTIVATIONS)),
+            depth=p.activation_words,
+            init=[],
+        )
+        self.values = memory.Memory(shape=unsigned(values_word(p).size), depth=p.value_words, init=[])
         self.drain = 1 + READ_LATENCY + self._array.latency + self._requantizer.latency
         super().__init__(
             {
@@ -86,7 +96,9 @@ class Engine(wiring.Component):
         m.submodules.requantizer = requantizer = self._requantizer
         self._register_writes(m)
         self._count_cycles(m, sequencer)
-        self._connect_array(m, sequencer.step, array, requantizer)
+        self._connect_array(m, sequencer, array, requantizer)
+        if p.value_words:
+            self._connect_values(m, sequencer, requantizer)
         self._connect_small_tables(m, array, requantizer)
         self._connect_results(m, requantizer)
         m.d.comb += [
@@ -108,24 +120,54 @@ class Engine(wiring.Component):
         with m.Elif(self.busy):
             m.d.sync += self.cycles.eq(self.cycles + 1)
 
-    def _connect_array(self, m: Module, step: Value, array: Array, requantizer: Requantizer) -> None:
-        codes = self._activations(m, step.activation_address, requantizer)
+    def _connect_array(self, m: Module, sequencer: Sequencer, array: Array, requantizer: Requantizer) -> None:
+        step = sequencer.step
+        codes = self._activations(m, step.input, requantizer)
         # The array registers weights first of all, so their address waits, which is narrower.
-        weight_address = delayed(m, step.weight_address, cycles=READ_LATENCY - 1)
+        weight_address = delayed(m, step.weights[: address_width(self._parameters.weight_words)], cycles=1)
+        multiplying = step.valid & (sequencer.layer.opcode == LayerOpcode.CONVOLUTION)
         m.d.comb += [
             array.weights.eq(self._read(m, Section.WEIGHTS, weight_address)),
             array.codes.eq(delayed(m, codes, cycles=READ_LATENCY - 1)),
-            array.enable.eq(delayed(m, step.valid, cycles=READ_LATENCY)),
-            array.clear.eq(delayed(m, step.valid & step.first, cycles=READ_LATENCY)),
+            array.enable.eq(delayed(m, multiplying, cycles=READ_LATENCY)),
+            array.clear.eq(delayed(m, multiplying & step.first, cycles=READ_LATENCY)),
             array.table.eq(delayed(m, step.table, cycles=READ_LATENCY)),
             array.inside.eq(delayed(m, step.inside, cycles=READ_LATENCY)),
         ]
+        tag = Signal.like(requantizer.tag, name="step_tag")
+        for name in ("opening", "closing", "shift", "channels", "output", "values", "residual"):
+            m.d.comb += tag[name].eq(step[name])
         flight = READ_LATENCY + array.latency
         m.d.comb += [
             requantizer.start.eq(delayed(m, step.valid & step.last, cycles=flight)),
-            requantizer.tag.eq(delayed(m, step.tag.as_value(), cycles=flight)),
+            requantizer.tag.eq(delayed(m, tag.as_value(), cycles=flight)),
             requantizer.accumulators.eq(array.accumulators),
+            requantizer.layer.eq(sequencer.layer),
         ]
+
+    def _connect_values(self, m: Module, sequencer: Sequencer, requantizer: Requantizer) -> None:
+        """The values memory, which the requantizer writes, and it or the pooling unit reads."""
+        p, step, layer = self._parameters, sequencer.step, sequencer.layer
+        m.submodules.pooling = pooling = Pooling(parameters=p)
+        m.submodules.values = store = self.values
+        write, read = store.write_port(), store.read_port()
+        # As late as the array is, whose accumulators the pooled values stand in for.
+        wait = self._array.latency
+        address = delayed(m, step.input[: address_width(p.value_words)], cycles=wait)
+        convolution = layer.opcode == LayerOpcode.CONVOLUTION
+        word = delayed(m, read.data, cycles=READ_LATENCY - 1)
+        m.d.comb += [
+            write.addr.eq(requantizer.value_address),
+            write.data.eq(requantizer.values),
+            write.en.eq(requantizer.value_enable & self.busy),
+            read.addr.eq(Mux(convolution, requantizer.residual_address, address)),
+            requantizer.residual.eq(word),
+            requantizer.pooled.eq(pooling.pooled),
+            pooling.maximum.eq(layer.opcode == LayerOpcode.MAXIMUM),
+            pooling.word.eq(word),
+        ]
+        for name, value in (("enable", step.valid), ("first", step.first), ("inside", step.inside)):
+            m.d.comb += getattr(pooling, name).eq(delayed(m, value, cycles=READ_LATENCY + wait))
 
     def _register_writes(self, m: Module) -> None:
         """One register between the host and all memories, whose write ports are many and far apart."""
@@ -163,8 +205,7 @@ class Engine(wiring.Component):
         """The activation memory, which the host fills and the requantizer writes back to."""
         p = self._parameters
         group, per_word = slice_width(p, Section.ACTIVATIONS), p.groups_per_word
-        store = memory.Memory(shape=unsigned(per_word * group), depth=p.activation_words, init=[])
-        m.submodules.activations = store
+        m.submodules.activations = store = self.activations
         write, read = store.write_port(granularity=group), store.read_port()
         part = Signal(range(per_word))
         enable = Signal()

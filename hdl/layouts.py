@@ -12,6 +12,7 @@ from .parameters import (
     ADDRESS_WIDTH,
     BIAS_WIDTH,
     MULTIPLIER_WIDTH,
+    PASS_SHIFT_WIDTH,
     RESULT_WIDTH,
     SHIFT_WIDTH,
     VALUE_WIDTH,
@@ -21,7 +22,6 @@ from .parameters import (
 STREAM_WIDTH = 32
 BANK_WIDTH = 8
 SLICE_WIDTH = 16
-PASS_SHIFT_WIDTH = 4
 
 
 class Section(enum.IntEnum):
@@ -192,6 +192,11 @@ def result_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
 def values_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
     """Values of the channels served in one cycle: a word of values memory."""
     return data.ArrayLayout(VALUE, parameters.requantizers)
+
+
+def pooled_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
+    """Pooled values of the channels served in one cycle."""
+    return data.ArrayLayout(signed(parameters.pooled_width), parameters.requantizers)
 
 
 def section_width(parameters: AcceleratorParameters, section: Section) -> int:

@@ -17,6 +17,11 @@ RESULT_WIDTH = 32
 ADDRESS_WIDTH = 24
 COORDINATE_WIDTH = 16
 MAX_VALUE_WORDS = 2**20
+MAX_WINDOW = 4096
+"""The most values that are pooled into one; larger windows may overflow."""
+PASS_SHIFT_WIDTH = 4
+LIMB_WIDTH = MULTIPLIER_WIDTH - 1
+"""Bits of an accumulator that one multiplier block takes beside a sign."""
 FETCH_LATENCY = 2
 """Cycles from a program address until the sequencer has the word in a register."""
 
@@ -136,12 +141,33 @@ class AcceleratorParameters:
         return self.lanes // self.requantizers
 
     @property
+    def _accumulator_width(self) -> int:
+        """Bits of a row's accumulator, a sign included."""
+        low, high = self.format.sum_range(depth=self.depth, activation_max=2**self.activation_width - 1)
+        return max(high, -low).bit_length() + 1 if self.folded else signed_width(low, high)
+
+    @property
+    def pooled_width(self) -> int:
+        """Bits of a pooled sum; 0 without values memory."""
+        return VALUE_WIDTH + (MAX_WINDOW - 1).bit_length() if self.value_words else 0
+
+    @property
     def sum_width(self) -> int:
         """Bits of the sum of all passes, scaled and biased."""
-        low, high = self.format.sum_range(depth=self.depth, activation_max=2**self.activation_width - 1)
-        accumulator = max(high, -low).bit_length() + 1 if self.folded else signed_width(low, high)
+        accumulator = max(self._accumulator_width, self.pooled_width)
         products = accumulator + MULTIPLIER_WIDTH + (self.passes - 1).bit_length()
         return max(products, BIAS_WIDTH) + 1
+
+    @property
+    def limbs(self) -> int:
+        """Multiplier blocks side by side that scale an accumulator at any place."""
+        placed = self._accumulator_width + 2**PASS_SHIFT_WIDTH - 1
+        return -(-(max(placed, self.pooled_width) - 1) // LIMB_WIDTH)
+
+    @property
+    def requantizer_latency(self) -> int:
+        """Cycles from a group's accumulators until its values are ready to be encoded."""
+        return 6 + self.limbs.bit_length() + (2 if self.value_words else 0)
 
     @property
     def row_latency(self) -> int:
@@ -154,13 +180,18 @@ class AcceleratorParameters:
     @property
     def drain(self) -> int:
         """Cycles from a layer's last step until its last output can be read (see `Engine`)."""
-        return 11 + self.row_latency + self.groups + self.code_width
+        return 4 + self.row_latency + self.requantizer_latency + self.groups + self.code_width
 
     @property
     def build_id(self) -> int:
         """32 bits that two accelerators share only if one image fits both."""
         text = json.dumps({"version": HARDWARE_VERSION, **asdict(self)}, sort_keys=True)
         return crc32(text.encode())
+
+
+def address_width(words: int) -> int:
+    """Bits that address so many words."""
+    return max(words - 1, 0).bit_length()
 
 
 _LIMITS = {

@@ -1,7 +1,7 @@
 """Sequencer: reads the program, layer by layer, and has each layer walked."""
 
-from amaranth.hdl import Cat, Module, Signal, Value
-from amaranth.lib import memory, wiring
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Status
@@ -51,6 +51,8 @@ class Sequencer(wiring.Component):
     program_address : Out(24)
     program_data : In(32)
         The program word at `program_address`, one cycle later.
+    layer : Out(LAYER)
+        The layer that runs; it holds until its last output is written.
     step : Out(step_layout)
     """
 
@@ -66,6 +68,7 @@ class Sequencer(wiring.Component):
                 "status": Out(Status),
                 "program_address": Out(ADDRESS_WIDTH),
                 "program_data": In(STREAM_WIDTH),
+                "layer": Out(LAYER),
                 "step": Out(step_layout(parameters)),
             }
         )
@@ -73,7 +76,7 @@ class Sequencer(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         p = self._parameters
-        layer = Signal(LAYER)
+        layer = self.layer
         word, loading = Signal(STREAM_WIDTH), Signal(PASS)
         pointer = Signal(ADDRESS_WIDTH + 1)  # one more, so that no start wraps to a good address
         count = Signal(range(max(LAYER_WORDS, p.passes, self._drain) + FETCH_LATENCY + 1))
@@ -81,7 +84,8 @@ class Sequencer(wiring.Component):
         m.submodules.walker = walker = Walker(parameters=p)
         m.submodules.passes = passes = memory.Memory(shape=PASS, depth=p.passes, init=[])
         write, read = passes.write_port(), passes.read_port(domain="comb")
-        fault = self._fault(m, walker)
+        fault = self._fault(m, layer, walker.step)
+        known, lacking, pooling = self._abilities(layer)
         m.d.sync += word.eq(self.program_data)
         m.d.comb += [
             loading.eq(word),
@@ -121,11 +125,11 @@ class Sequencer(wiring.Component):
                     m.d.sync += self.status.eq(Status.DONE)
                     m.d.comb += self.done.eq(1)
                     m.next = "IDLE"
-                with m.Elif(layer.opcode != LayerOpcode.CONVOLUTION):
+                with m.Elif(~known):
                     stop(Status.LAYER_OPCODE)
                 with m.Elif(Cat(layer[name] == 0 for name in _DIMENSIONS).any()):
                     stop(Status.ZERO_DIMENSION)
-                with m.Elif((layer.passes > p.passes) | (layer.encoding >= p.encodings)):
+                with m.Elif((layer.passes > p.passes) | (layer.encoding >= p.encodings) | lacking):
                     stop(Status.LAYER_LIMIT)
                 with m.Else():
                     m.next = "PASSES"
@@ -137,7 +141,7 @@ class Sequencer(wiring.Component):
                     m.d.comb += write.en.eq(1)
                     with m.If(loading.count == 0):
                         stop(Status.ZERO_DIMENSION)
-                    with m.Elif(loading.table >= p.tables):
+                    with m.Elif((loading.table >= p.tables) | (pooling & (loading.count != p.groups))):
                         stop(Status.LAYER_LIMIT)
                     with m.Elif(count == layer.passes + (FETCH_LATENCY - 1)):
                         m.next = "WALK"
@@ -162,20 +166,36 @@ class Sequencer(wiring.Component):
                     m.next = "IDLE"
         return m
 
-    def _fault(self, m: Module, walker: Walker) -> Signal:
+    def _abilities(self, layer: data.View) -> tuple[Value, Value, Value]:
+        """Whether the opcode is known, the layer asks for what there is not, and it pools."""
+        pooling = (layer.opcode == LayerOpcode.MAXIMUM) | (layer.opcode == LayerOpcode.SUM)
+        convolution = layer.opcode == LayerOpcode.CONVOLUTION
+        if self._parameters.value_words:
+            # The one read port of the values memory serves pooling or residuals.
+            return convolution | pooling, pooling & layer.add_residual, pooling
+        return convolution, layer.to_values | layer.add_residual | layer.linear, Const(0)
+
+    def _fault(self, m: Module, layer: data.View, step: data.View) -> Signal:
         """What is wrong with the walker's step, or DONE."""
-        p, step = self._parameters, walker.step
+        p = self._parameters
         code_groups = p.activation_words * p.groups_per_word
         fault = Signal(Status)
-        with m.If(step.valid):
-            with m.If(step.inside & (step.activation_address >= p.activation_words)):
-                m.d.comb += fault.eq(Status.ACTIVATION_RANGE)
-            with m.If(step.weight_address >= p.weight_words):
-                m.d.comb += fault.eq(Status.WEIGHT_RANGE)
-            with m.If(step.last & (step.tag.channels + p.groups > p.channel_words)):
-                m.d.comb += fault.eq(Status.CHANNEL_RANGE)
-            with m.If(step.last & step.tag.to_results & (step.tag.output + p.groups > p.result_words)):
-                m.d.comb += fault.eq(Status.OUTPUT_RANGE)
-            with m.If(step.last & step.tag.to_codes & (step.tag.output + p.groups > code_groups)):
-                m.d.comb += fault.eq(Status.OUTPUT_RANGE)
+
+        def check(wrong: Value, status: Status) -> None:
+            with m.If(step.valid & wrong):
+                m.d.comb += fault.eq(status)
+
+        def check_groups(used: Value, first: Value, *, words: int, status: Status) -> None:
+            check(step.last & used & (first + p.groups > words), status)
+
+        convolution = layer.opcode == LayerOpcode.CONVOLUTION
+        check(convolution & step.inside & (step.input >= p.activation_words), Status.ACTIVATION_RANGE)
+        check(convolution & (step.weights >= p.weight_words), Status.WEIGHT_RANGE)
+        check_groups(Const(1), step.channels, words=p.channel_words, status=Status.CHANNEL_RANGE)
+        check_groups(layer.to_results, step.output, words=p.result_words, status=Status.OUTPUT_RANGE)
+        check_groups(layer.to_codes, step.output, words=code_groups, status=Status.OUTPUT_RANGE)
+        if p.value_words:
+            check(~convolution & step.inside & (step.input >= p.value_words), Status.VALUES_RANGE)
+            check_groups(layer.to_values, step.values, words=p.value_words, status=Status.VALUES_RANGE)
+            check_groups(layer.add_residual, step.residual, words=p.value_words, status=Status.RESIDUAL_RANGE)
         return fault

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
 
 from .arithmetic import add
+from .formats import signed_width
 from .formats.digits import signed_digits
 
 
@@ -115,7 +116,9 @@ def _registered_partial(m: Module, first: _Partial, second: _Partial, *, name: s
     plus = first.sign == second.sign
     low = (first.low << left) + ((second.low << right) if plus else -(second.high << right))
     high = (first.high << left) + ((second.high << right) if plus else -(second.low << right))
-    register = Signal(range(low, high + 1), name=name, reset_less=True)
+    # Not a range: those have less than 2^63 members.
+    shape = signed(signed_width(low, high)) if low < 0 else unsigned(high.bit_length())
+    register = Signal(shape, name=name, reset_less=True)
     m.d.sync += register.eq(_shifted_sum(first.value, left, second.value, right, plus=plus))
     return _Partial(register, shift, first.sign if plus else 1, low, high)
 

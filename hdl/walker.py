@@ -5,22 +5,31 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .layouts import LAYER, PASS
-from .parameters import ADDRESS_WIDTH, COORDINATE_WIDTH, AcceleratorParameters
-from .requantizer import pass_tag
+from .parameters import ADDRESS_WIDTH, COORDINATE_WIDTH, PASS_SHIFT_WIDTH, AcceleratorParameters
 
 
 def step_layout(parameters: AcceleratorParameters) -> data.StructLayout:
-    """One step of a layer: what the memories read, and what the array does with it."""
+    """One step of a layer: what the memories read, and, with the last step of a pass, what becomes of it.
+
+    Addresses are as wide as in a command, so that they can be checked.
+    """
+    value_width = ADDRESS_WIDTH if parameters.value_words else 0
     return data.StructLayout(
         {
             "valid": 1,
             "inside": 1,
             "first": 1,
             "last": 1,
+            "opening": 1,
+            "closing": 1,
             "table": (parameters.tables - 1).bit_length(),
-            "activation_address": ADDRESS_WIDTH,
-            "weight_address": ADDRESS_WIDTH,
-            "tag": pass_tag(parameters),
+            "shift": PASS_SHIFT_WIDTH,
+            "input": ADDRESS_WIDTH,
+            "weights": ADDRESS_WIDTH,
+            "channels": ADDRESS_WIDTH,
+            "output": ADDRESS_WIDTH,
+            "values": value_width,
+            "residual": value_width,
         }
     )
 
@@ -119,6 +128,7 @@ class Walker(wiring.Component):
             m,
             advance,
             start=self.layer.origin,
+            tile_step=self.layer.tile_step,
             line_step=self.layer.row_step,
             pixel_step=self.layer.pixel_step,
             row_step=self.layer.row_pitch,
@@ -152,16 +162,23 @@ class Walker(wiring.Component):
         advance: Value,
         *,
         start: Value,
+        tile_step: Value | None = None,
         line_step: Value | int | None,
         pixel_step: Value | int,
         row_step: Value | int | None,
         column_step: Value | int,
         name: str,
     ) -> Signal:
-        """A quantity that moves by a step per output line, output pixel, kernel row and kernel column.
+        """A quantity that moves by a step per output tile, output line and pixel, kernel row and column.
 
         A step of None returns to the value at the beginning of the enclosing loop.
         """
+        if tile_step is not None:
+            tile, first = Signal.like(start, name=f"{name}_tile"), start
+            start = Signal.like(start, name=f"{name}_start")
+            m.d.comb += start.eq(Mux(self.load, first, tile + tile_step))
+            with m.If(self.load | (advance & self._map_end)):
+                m.d.sync += tile.eq(start)
         line, pixel, kernel_row, tap = (
             Signal(start.shape(), name=f"{name}_{part}") for part in ("line", "pixel", "row", "tap")
         )
@@ -198,23 +215,25 @@ class Walker(wiring.Component):
         weight = self._per_tile(m, start=layer.weights, step=1, moves=advance, name="weight")
         passes = advance & self._pass_end
         channels = self._per_tile(m, start=layer.channels, step=groups, moves=passes, name="channel")
-        output = self._walk_output(m, advance)
+        places = {"output": (layer.output, layer.output_pitch)}
+        if self._parameters.value_words:
+            places["values"] = (layer.values, layer.values_pitch)
+            places["residual"] = (layer.residual, layer.residual_pitch)
+        for name, (start, pitch) in places.items():
+            place = self._walk_output(m, advance, start=start, pitch=pitch, name=name)
+            m.d.sync += self.step[name].eq(place)
         m.d.sync += [
             self.step.valid.eq(advance),
             self.step.inside.eq(inside),
             self.step.first.eq(first),
             self.step.last.eq(self._pass_end),
             self.step.table.eq(self.current.table),
-            self.step.activation_address.eq(tap + self.current.offset + position),
-            self.step.weight_address.eq(weight),
-            self.step.tag.opening.eq(self.pass_index == 0),
-            self.step.tag.closing.eq(self._pixel_end),
-            self.step.tag.shift.eq(self.current.shift),
-            self.step.tag.to_codes.eq(layer.to_codes),
-            self.step.tag.to_results.eq(layer.to_results),
-            self.step.tag.encoding.eq(layer.encoding),
-            self.step.tag.channels.eq(channels),
-            self.step.tag.output.eq(output),
+            self.step.input.eq(tap + self.current.offset + position),
+            self.step.weights.eq(weight),
+            self.step.opening.eq(self.pass_index == 0),
+            self.step.closing.eq(self._pixel_end),
+            self.step.shift.eq(self.current.shift),
+            self.step.channels.eq(channels),
         ]
 
     def _per_tile(self, m: Module, *, start: Value, step: int, moves: Value, name: str) -> Signal:
@@ -230,19 +249,16 @@ class Walker(wiring.Component):
                 m.d.sync += current.eq(tile)
         return current
 
-    def _walk_output(self, m: Module, advance: Value) -> Signal:
+    def _walk_output(self, m: Module, advance: Value, *, start: Value, pitch: Value, name: str) -> Signal:
         """Address of the current pixel's first group in the current tile."""
-        layer, groups = self.layer, self._parameters.groups
-        tile, pixel = (
-            Signal.like(layer.output, name="output_tile"),
-            Signal.like(layer.output, name="output_pixel"),
-        )
+        groups = self._parameters.groups
+        tile, pixel = (Signal.like(start, name=f"{name}_{part}") for part in ("tile", "pixel"))
         with m.If(self.load):
-            m.d.sync += [tile.eq(layer.output), pixel.eq(layer.output)]
+            m.d.sync += [tile.eq(start), pixel.eq(start)]
         with m.Elif(advance & self._map_end):
             m.d.sync += [tile.eq(tile + groups), pixel.eq(tile + groups)]
         with m.Elif(advance & self._pixel_end):
-            m.d.sync += pixel.eq(pixel + layer.output_pitch)
+            m.d.sync += pixel.eq(pixel + pitch)
         return pixel
 
 

@@ -10,7 +10,7 @@ from math import prod
 from operator import or_
 
 from hdl.formats import Format, Uniform
-from hdl.layouts import PASS_SHIFT_WIDTH
+from hdl.parameters import PASS_SHIFT_WIDTH
 
 MAX_PLACE = 2**PASS_SHIFT_WIDTH - 1
 WIDEST = 2**16

@@ -32,7 +32,7 @@ class Step:
     """One step, and the cycle of the layer's walk in which it is taken."""
 
     cycle: int
-    activation: int
+    input: int
     inside: bool
     weight: int
     first: bool
@@ -43,6 +43,8 @@ class Step:
     shift: int
     channels: int
     output: int
+    values: int
+    residual: int
 
 
 def walk(layer: Fields, passes: Sequence[Fields], *, groups: int) -> Iterator[Step]:
@@ -54,15 +56,16 @@ def walk(layer: Fields, passes: Sequence[Fields], *, groups: int) -> Iterator[St
         for y in range(layer["output_height"]):
             for x in range(layer["output_width"]):
                 weight = layer["weights"] + tile * pixel_steps
+                pixel = y * layer["output_width"] + x
                 for index, turn in enumerate(passes):
                     steps = kernel * turn["count"]
-                    taps = _taps(layer, turn, y=y, x=x)
-                    for number, (activation, inside) in enumerate(taps):
+                    taps = _taps(layer, turn, tile=tile, y=y, x=x)
+                    for number, (address, inside) in enumerate(taps):
                         last = number == steps - 1
                         cycle += max(0, groups - steps) if last else 0
                         yield Step(
                             cycle=cycle,
-                            activation=activation,
+                            input=address,
                             inside=inside,
                             weight=(weight + number) % ADDRESSES,
                             first=number == 0,
@@ -72,18 +75,17 @@ def walk(layer: Fields, passes: Sequence[Fields], *, groups: int) -> Iterator[St
                             closing=last and index == len(passes) - 1,
                             shift=turn["shift"],
                             channels=(layer["channels"] + groups * (tile * len(passes) + index)) % ADDRESSES,
-                            output=(
-                                layer["output"]
-                                + tile * groups
-                                + (y * layer["output_width"] + x) * layer["output_pitch"]
-                            )
-                            % ADDRESSES,
+                            **{
+                                name: (layer[name] + tile * groups + pixel * layer[f"{name}_pitch"])
+                                % ADDRESSES
+                                for name in ("output", "values", "residual")
+                            },
                         )
                         cycle += 1
                     weight += steps
 
 
-def _taps(layer: Fields, turn: Fields, *, y: int, x: int) -> Iterator[tuple[int, bool]]:
+def _taps(layer: Fields, turn: Fields, *, tile: int, y: int, x: int) -> Iterator[tuple[int, bool]]:
     """Address, and whether it is inside the input, for every tap and word of one pass at one pixel."""
     for ky in range(layer["kernel_height"]):
         for kx in range(layer["kernel_width"]):
@@ -91,6 +93,7 @@ def _taps(layer: Fields, turn: Fields, *, y: int, x: int) -> Iterator[tuple[int,
             column = (x * layer["stride"] - layer["padding"] + kx) % COORDINATES
             tap = (
                 layer["origin"]
+                + tile * layer["tile_step"]
                 + y * layer["row_step"]
                 + x * layer["pixel_step"]
                 + ky * layer["row_pitch"]
@@ -135,11 +138,19 @@ def fate(
             return _stopped(p, cycles, Status.PROGRAM_RANGE)
         if layer["opcode"] == LayerOpcode.HALT:
             return Fate(statuses=frozenset({Status.DONE}), cycles=cycles)
-        if layer["opcode"] != LayerOpcode.CONVOLUTION:
+        pools = layer["opcode"] in (LayerOpcode.MAXIMUM, LayerOpcode.SUM)
+        if layer["opcode"] != LayerOpcode.CONVOLUTION and not (pools and p.value_words):
             return _stopped(p, cycles, Status.LAYER_OPCODE)
         if any(layer[name] == 0 for name in DIMENSIONS):
             return _stopped(p, cycles, Status.ZERO_DIMENSION)
-        if layer["passes"] > p.passes or layer["encoding"] >= p.encodings:
+        lacking = (
+            ("add_residual",) if pools else ("add_residual", "to_values", "linear") * (not p.value_words)
+        )
+        if (
+            layer["passes"] > p.passes
+            or layer["encoding"] >= p.encodings
+            or any(layer[name] for name in lacking)
+        ):
             return _stopped(p, cycles, Status.LAYER_LIMIT)
         passes = [unpacked(PASS, [word]) for word in words[pointer : pointer + layer["passes"]]]
         pointer += layer["passes"]
@@ -148,7 +159,7 @@ def fate(
             cycles += 1
             if turn["count"] == 0:
                 return _stopped(p, cycles, Status.ZERO_DIMENSION)
-            if turn["table"] >= p.tables:
+            if turn["table"] >= p.tables or (pools and turn["count"] != p.groups):
                 return _stopped(p, cycles, Status.LAYER_LIMIT)
         for step in walk(layer, passes, groups=p.groups):
             if step.cycle > longest:
@@ -167,11 +178,19 @@ def _stopped(p: AcceleratorParameters, cycles: int, *statuses: Status) -> Fate:
 def _faults(step: Step, layer: Fields, p: AcceleratorParameters) -> list[Status]:
     outputs = [p.result_words] * layer["to_results"]
     outputs += [p.activation_words * p.lanes // p.requantizers] * layer["to_codes"]
+    pools = layer["opcode"] != LayerOpcode.CONVOLUTION
+    input_words = p.value_words if pools else p.activation_words
+    read = step.inside and step.input >= input_words
+    written = step.last and bool(layer["to_values"]) and step.values + p.groups > p.value_words
     limits = {
-        Status.ACTIVATION_RANGE: step.inside and step.activation >= p.activation_words,
-        Status.WEIGHT_RANGE: step.weight >= p.weight_words,
+        Status.ACTIVATION_RANGE: read and not pools,
+        Status.WEIGHT_RANGE: step.weight >= p.weight_words and not pools,
         Status.CHANNEL_RANGE: step.last and step.channels + p.groups > p.channel_words,
         Status.OUTPUT_RANGE: step.last and any(step.output + p.groups > words for words in outputs),
+        Status.VALUES_RANGE: (read and pools) or written,
+        Status.RESIDUAL_RANGE: step.last
+        and bool(layer["add_residual"])
+        and step.residual + p.groups > p.value_words,
     }
     return [status for status, wrong in limits.items() if wrong]
 

@@ -10,12 +10,14 @@ from hdl.parameters import AcceleratorParameters
 @pytest.mark.parametrize("lanes", [4, 16])
 @pytest.mark.parametrize("code_width", [1, 3])
 @pytest.mark.parametrize("weight_format", ["apot_k1n1", "uniform_b4"])
-def test_drain(rows: int, lanes: int, code_width: int, weight_format: str) -> None:
+@pytest.mark.parametrize("value_words", [0, 40])
+def test_drain(rows: int, lanes: int, code_width: int, weight_format: str, value_words: int) -> None:
     parameters = AcceleratorParameters(
         rows=rows,
         lanes=lanes,
         requantizers=min(4, rows),
         code_width=code_width,
         weight_format=weight_format,
+        value_words=value_words,
     )
     assert Engine(parameters=parameters).drain == parameters.drain

@@ -1,6 +1,7 @@
 """The walker against plain nested loops: every step of random layers, in its cycle."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hdl.walker import Walker
 from sw.schedule import COMMAND_CYCLES, layer_cycles
 from tests.nested_loops import Fields, Step, walk
 
+OUTPUTS = ("output", "values", "residual")
 WIDTHS = {name: field.width for name, field in LAYER}
 
 
@@ -19,7 +21,13 @@ def parameters(**changed: Any) -> AcceleratorParameters:
     return AcceleratorParameters(**({"rows": 4, "lanes": 4, "requantizers": 2, "depth": 64} | changed))
 
 
-def random_layer(draw: random.Random, *, encodings: int) -> tuple[Fields, list[Fields]]:
+def steps(layer: Fields, passes: list[Fields], chosen: AcceleratorParameters) -> list[Step]:
+    """What the loops say; without values memory there are no places in it."""
+    found = walk(layer, passes, groups=chosen.groups)
+    return [each if chosen.value_words else replace(each, values=0, residual=0) for each in found]
+
+
+def random_layer(draw: random.Random) -> tuple[Fields, list[Fields]]:
     """Small dimensions, and steps and addresses of any size: the walker must not care."""
     small = {
         "kernel_height": draw.randint(1, 3),
@@ -32,12 +40,9 @@ def random_layer(draw: random.Random, *, encodings: int) -> tuple[Fields, list[F
         "input_height": draw.randint(1, 6),
         "input_width": draw.randint(1, 6),
         "passes": draw.randint(1, 4),
-        "encoding": draw.randrange(encodings),
-        "to_codes": draw.randint(0, 1),
-        "to_results": draw.randint(0, 1),
     }
     addresses = ("origin", "row_step", "pixel_step", "row_pitch", "pixel_pitch")
-    places = ("weights", "channels", "output", "output_pitch")
+    places = ("tile_step", "weights", "channels", *OUTPUTS, *(f"{name}_pitch" for name in OUTPUTS))
     layer = small | {name: draw.getrandbits(WIDTHS[name]) for name in (*addresses, *places)}
     passes = [
         {
@@ -76,23 +81,22 @@ def walked(
                 step = ctx.get(walker.step)
                 assert not (step.valid and not run)
                 if step.valid:
-                    assert step.tag.to_codes == layer["to_codes"]
-                    assert step.tag.to_results == layer["to_results"]
-                    assert step.tag.encoding == layer["encoding"]
                     found[-1].append(
                         Step(
                             cycle=cycle,
-                            activation=step.activation_address,
+                            input=step.input,
                             inside=bool(step.inside),
-                            weight=step.weight_address,
+                            weight=step.weights,
                             first=bool(step.first),
                             last=bool(step.last),
                             table=step.table,
-                            opening=bool(step.tag.opening),
-                            closing=bool(step.tag.closing),
-                            shift=step.tag.shift,
-                            channels=step.tag.channels,
-                            output=step.tag.output,
+                            opening=bool(step.opening),
+                            closing=bool(step.closing),
+                            shift=step.shift,
+                            channels=step.channels,
+                            output=step.output,
+                            values=step.values,
+                            residual=step.residual,
                         )
                     )
                 cycle += run
@@ -104,10 +108,10 @@ def walked(
 
 
 SHAPES: list[dict[str, Any]] = [
-    {},
+    {"value_words": 100},
     {"rows": 2},
     {"rows": 14, "passes": 4},
-    {"requantizers": 1, "rows": 7, "tables": 16, "encodings": 5},
+    {"requantizers": 1, "rows": 7, "tables": 16, "value_words": 1},
 ]
 """Passes of 2, 1, 7 and 7 cycles at least."""
 
@@ -117,15 +121,15 @@ SHAPES: list[dict[str, Any]] = [
 def test_steps_equal_nested_loops(shape: dict[str, Any], seed: int) -> None:
     """One layer after another; wrapping addresses, padding, stretched passes, tags and cycles."""
     chosen, draw = parameters(**shape), random.Random(seed)
-    layers = [random_layer(draw, encodings=chosen.encodings) for _ in range(8)]
-    expected = [list(walk(*layer, groups=chosen.groups)) for layer in layers]
+    layers = [random_layer(draw) for _ in range(8)]
+    expected = [steps(*layer, chosen) for layer in layers]
     assert walked(Walker(parameters=chosen), layers) == expected
 
 
 def test_steps_wait_without_run() -> None:
     chosen, draw = parameters(rows=2), random.Random(5)
-    layers = [random_layer(draw, encodings=2) for _ in range(6)]
-    expected = [list(walk(*layer, groups=1)) for layer in layers]
+    layers = [random_layer(draw) for _ in range(6)]
+    expected = [steps(*layer, chosen) for layer in layers]
     assert walked(Walker(parameters=chosen), layers, pauses=random.Random(1)) == expected
 
 
@@ -134,8 +138,8 @@ def test_the_loops_agree_with_the_schedule() -> None:
     for shape in SHAPES:
         chosen, draw = parameters(**shape), random.Random(2)
         for _ in range(20):
-            layer, passes = random_layer(draw, encodings=2)
-            steps = list(walk(layer, passes, groups=chosen.groups))
+            layer, passes = random_layer(draw)
+            found = steps(layer, passes, chosen)
             kernel = layer["kernel_height"] * layer["kernel_width"]
             cycles = layer_cycles(
                 parameters=chosen,
@@ -144,5 +148,5 @@ def test_the_loops_agree_with_the_schedule() -> None:
                 steps=[kernel * turn["count"] for turn in passes],
             )
             empty = layer_cycles(parameters=chosen, pixels=0, tiles=0, steps=[0] * len(passes))
-            assert cycles - empty == steps[-1].cycle + 1
+            assert cycles - empty == found[-1].cycle + 1
             assert empty > COMMAND_CYCLES + len(passes) + chosen.drain
