@@ -1,0 +1,133 @@
+"""The accelerator on AXI, driven by the bus models of cocotbext-axi."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gen.verilog import Design, generate
+from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, PacketOpcode, Section, Status, section_depth
+from hdl.registers import REGISTERS, described
+from sw.bits import Words
+from sw.driver import load_packets, response_length, run_packet, sealed, section_packets
+from sw.schedule import program_cycles
+from tests.accelerator_cases import Case, random_case, small
+from verif.simulators import Bench, run
+
+SHAPE = "apot_k1n1_4x4"
+SEEDS = (6, 1)
+"""Of networks that load and run in a few hundred cycles."""
+BANK_PLACE = PACKET_HEADER["bank"].offset % 32
+PAUSES = [pytest.param(False, id="steady"), pytest.param(True, id="pauses")]
+
+
+@cache
+def design() -> Design:
+    return generate("axi_accelerator", **vars(small(SHAPE)))
+
+
+@cache
+def network(seed: int) -> Case:
+    return random_case(SHAPE, seed, images=1)
+
+
+def words(packets: list[Words]) -> list[list[int]]:
+    return [packet.tolist() for packet in packets]
+
+
+def driven(found: Case, *, bank: int = 0) -> dict[str, Any]:
+    """What the bench sends to load and run a network in a bank, and what must come back."""
+    compiled, parameters = found.compiled, found.compiled.parameters
+    *image, _ = found.runs
+    run = run_packet(results=compiled.results, parameters=parameters, bank=bank)
+    return {
+        "loads": words(load_packets(compiled.sections, parameters=parameters, bank=bank)),
+        "runs": words([*image, run]),
+        "response": [Status.DONE, program_cycles(compiled.schedule), *(found.expected[0] % 2**32).tolist()],
+        "length": response_length(results=compiled.results, parameters=parameters),
+    }
+
+
+def wrong_packets() -> list[tuple[int, list[int]]]:
+    """One of each kind, aimed at what the first network needs; the long ones would fill all of it."""
+    parameters, first = small(SHAPE), network(SEEDS[0])
+    depth = section_depth(parameters, Section.WEIGHTS)
+    ones = np.full((PAYLOAD_WORDS, 1), 0xFFFF_FFFF, dtype=np.uint32)
+    good = {section: section_packets(section, ones, parameters=parameters)[0] for section in Section}
+    weights, run = good[Section.WEIGHTS], first.runs[-1]
+
+    def changed(packet: Words, place: int, value: int, *, seal: bool = True) -> Words:
+        packet = packet.copy()
+        packet[place] ^= np.uint32(value)
+        return sealed(packet[:-1]) if seal else packet
+
+    found = [
+        *((Status.CHECKSUM, changed(packet, 5, 1 << 31, seal=False)) for packet in good.values()),
+        *((Status.CHECKSUM, changed(weights, place, 1 << 9, seal=False)) for place in range(4)),
+        (Status.CHECKSUM, changed(weights, -1, 1, seal=False)),
+        (Status.CHECKSUM, weights[:-1]),
+        (Status.CHECKSUM, np.append(weights, weights[-1])),
+        (Status.CHECKSUM, changed(run, 3, 1, seal=False)),
+        (Status.LENGTH, run[:3]),
+        (Status.LENGTH, run[:4]),
+        (Status.LENGTH, sealed(np.concatenate([weights[:-1], weights[4:-1]]))),
+        (Status.LENGTH, sealed(weights[:-2])),
+        (Status.BUILD_ID, changed(weights, 1, 1)),
+        (Status.BUILD_ID, changed(run, 1, 1 << 31)),
+        (Status.PACKET_OPCODE, changed(weights, 0, PacketOpcode.LOAD ^ 7)),
+        (Status.SECTION, changed(weights, 0, 0xF0 << 8)),
+        (Status.LOAD_RANGE, changed(weights, 2, depth)),
+        (Status.LOAD_RANGE, changed(weights, 2, 2 << BANK_PLACE)),
+        (Status.LOAD_RANGE, changed(run, 3, 1 << 20)),
+    ]
+    return [(int(status), packet.tolist()) for status, packet in found]
+
+
+def drive(test: str, folder: Path, *, simulator: str = "icarus", seed: int = 1, **config: Any) -> None:
+    verilog = folder / "axi_accelerator.v"
+    design().write(verilog)
+    bench = Bench(module="verif.benches.axi_accelerator", toplevel="axi_accelerator", sources=[verilog])
+    registers = described(small(SHAPE))
+    run(bench, simulator=simulator, config={"registers": registers, **config}, tests=[test], seed=seed)
+
+
+@pytest.mark.parametrize("pauses", PAUSES)
+def test_registers(pauses: bool, tmp_path: Path) -> None:
+    """Reset values, what can be written, and an error for all that cannot."""
+    read_only = [register.name for register in REGISTERS if not register.writable]
+    drive("registers", tmp_path, pauses=pauses, read_only=read_only)
+
+
+@pytest.mark.parametrize("pauses", PAUSES)
+def test_networks(pauses: bool, tmp_path: Path) -> None:
+    """Results, counters and the interrupt; then another network in the first one's place."""
+    first, second = (driven(network(seed)) for seed in SEEDS)
+    drive("networks", tmp_path, pauses=pauses, first=first, second=second)
+
+
+def test_waits(tmp_path: Path) -> None:
+    drive("waits", tmp_path, pauses=True, first=driven(network(SEEDS[0])))
+
+
+def test_wrong_packets_have_no_effect(tmp_path: Path) -> None:
+    drive("wrong", tmp_path, pauses=True, first=driven(network(SEEDS[0])), wrong=wrong_packets())
+
+
+def test_partial_words_are_refused(tmp_path: Path) -> None:
+    first = driven(network(SEEDS[0]))
+    drive("partial_words", tmp_path, pauses=True, first=first, length_error=int(Status.LENGTH))
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_resets_at_any_time(kind: str, tmp_path: Path) -> None:
+    drive(f"{kind}_resets", tmp_path, pauses=kind == "soft", first=driven(network(SEEDS[0])), resets=8)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(2, 12))
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_many_resets(kind: str, seed: int, tmp_path: Path, simulator: str) -> None:
+    config = {"pauses": bool(seed % 2), "first": driven(network(SEEDS[0])), "resets": 100}
+    drive(f"{kind}_resets", tmp_path, simulator=simulator, seed=seed, **config)
