@@ -12,6 +12,7 @@ COMMANDS = {
     "import": "published:import_checkpoint",
     "export": "export:export",
     "pack": "pack:pack",
+    "run": "run:run",
     "levels": "levels:levels",
     "tables": "tables:tables",
     "compare": "compare:compare",

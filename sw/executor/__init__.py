@@ -5,9 +5,9 @@ It reads what is shipped and nothing else: the program and the contents of the m
 of the `Walker`, and its arithmetic is that of `Array`, `Pooling` and `Requantizer`, bit for bit.
 """
 
-from .machine import Machine
+from .machine import Machine, Observer
 from .memories import Memories
 from .program import FaultError, Instruction, fetch
 from .walk import Walk
 
-__all__ = ["FaultError", "Instruction", "Machine", "Memories", "Walk", "fetch"]
+__all__ = ["FaultError", "Instruction", "Machine", "Memories", "Observer", "Walk", "fetch"]

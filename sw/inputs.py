@@ -1,0 +1,114 @@
+"""Images that a command runs: options that name them, and reading them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from hdl.console import RefusedError
+
+from .recipe import DATASETS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Images, and what is in them if that is known.
+
+    Members
+    -------
+    images : integer array (N, C, H, W)
+    labels : int64 array (N,) or None
+    """
+
+    images: NDArray[np.integer]
+    labels: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def input_options(command: Command) -> Command:
+    """Options ``--input``, ``--dataset``, ``--data-dir`` and ``--images`` of a command."""
+    options = (
+        click.option(
+            "--input",
+            "path",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Images as a NumPy file of integers (N, C, H, W), 0 … 255.",
+        ),
+        click.option("--dataset", type=click.Choice(DATASETS), help="Or the test images of a data set."),
+        click.option(
+            "--data-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path("data"),
+            show_default=True,
+            help="Folder of the IDX files of mnist or fashion_mnist, .gz or plain.",
+        ),
+        click.option("--images", type=click.IntRange(min=1), help="Only the first ones.  [default: all]"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_inputs(
+    *,
+    path: Path | None,
+    dataset: str | None,
+    data_dir: Path,
+    images: int | None,
+    shape: tuple[int, int, int],
+) -> Inputs:
+    """The images that the options of `input_options` name.
+
+    Parameters
+    ----------
+    path, dataset, data_dir, images
+        The options.
+    shape
+        Channels, height, width that they must have.
+
+    Raises
+    ------
+    UsageError
+        If not exactly one source is named.
+    RefusedError
+        If there are no such images.
+    """
+    if (path is None) == (dataset is None):
+        raise click.UsageError("either --input or --dataset must be given", click.get_current_context())
+    if path is not None:
+        found, name = Inputs(images=_array(path)), str(path)
+    else:
+        from .data import load
+
+        data = load(str(dataset), folder=data_dir)
+        found, name = Inputs(images=data.test_images.numpy(), labels=data.test_labels.numpy()), str(dataset)
+    if found.images.shape[1:] != shape:
+        raise RefusedError(
+            f"{name}: images must have shape (N, {', '.join(map(str, shape))}), not {found.images.shape}"
+        )
+    if not len(found):
+        raise RefusedError(f"{name}: must hold an image")
+    if images is not None and images > len(found):
+        raise RefusedError(f"{name}: --images must be at most {len(found)}, not {images}")
+    labels = None if found.labels is None else found.labels[:images]
+    return Inputs(images=found.images[:images], labels=labels)
+
+
+def _array(path: Path) -> NDArray[np.integer]:
+    """Integers in a NumPy file."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise RefusedError(f"{path}: must be a NumPy file (.npy) of integers ({error})") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+        found = array.dtype if isinstance(array, np.ndarray) else "an archive"
+        raise RefusedError(f"{path}: must be a NumPy file (.npy) of integers, not {found}")
+    return array
