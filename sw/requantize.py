@@ -45,6 +45,7 @@ def requantization(
     width: int = MULTIPLIER_WIDTH,
     nearest: bool = False,
     excess: Integers | None = None,
+    expected: NDArray[np.float64] | None = None,
 ) -> Requantization:
     """Integers for ``y = ceil(accumulator · gain + offset)``, as exact as the widths allow.
 
@@ -66,6 +67,9 @@ def requantization(
         Round to the nearest integer, halves up, instead of up.
     excess
         What the accumulator has too much, one integer per output channel; the bias takes it off exactly.
+    expected
+        Mean of the accumulator, without the excess.  The bias makes up for what rounding the multiplier
+        does to it, so that only what varies around it is less exact.
 
     Raises
     ------
@@ -73,23 +77,31 @@ def requantization(
         If a value is not finite or too large for a shift of 0.
     """
     extra = np.zeros(len(gain), dtype=np.int64) if excess is None else excess
+    means = np.zeros(len(gain)) if expected is None else expected
     channels = [
-        _channel(float(g), float(o), int(e), f"{name}: channel {index}", width=width, nearest=nearest)
-        for index, (g, o, e) in enumerate(zip(gain, offset, extra, strict=True))
+        _channel(
+            float(g), float(o), int(e), float(m), f"{name}: channel {index}", width=width, nearest=nearest
+        )
+        for index, (g, o, e, m) in enumerate(zip(gain, offset, extra, means, strict=True))
     ]
     return Requantization(*(np.array(values, dtype=np.int64) for values in zip(*channels, strict=True)))
 
 
 def _channel(
-    gain: float, offset: float, excess: int, where: str, *, width: int, nearest: bool
+    gain: float, offset: float, excess: int, mean: float, where: str, *, width: int, nearest: bool
 ) -> tuple[int, int, int]:
     if not (np.isfinite(gain) and np.isfinite(offset)):
         raise RefusedError(f"{where}: gain and offset must be finite, not {gain!r}, {offset!r}")
+    largest = 2 ** (VALUE_WIDTH - 1) - 1
+    if abs(gain) > largest and abs(offset) < 2**FRACTION_BITS and width >= VALUE_WIDTH:
+        # One unit of the accumulator passes all boundaries: so it does with the largest multiplier.
+        gain = largest if gain > 0 else -largest
     for shift in range(SHIFT_LIMIT, -1, -1):
         # Exact: a float times a power of two, then Python's integers.
         multiplier = round(gain * 2.0**shift)
         rounding = 2**shift // 2 if nearest else 2**shift - 1
-        bias = round(offset * 2.0**shift) + rounding - excess * multiplier
+        lost = (gain * 2.0**shift - multiplier) * mean
+        bias = round(offset * 2.0**shift + lost) + rounding - excess * multiplier
         if _fits(multiplier, width) and _fits(bias, BIAS_WIDTH):
             return multiplier, bias, shift
     raise RefusedError(

@@ -9,8 +9,9 @@ import torch
 from hdl.console import RefusedError
 
 from ..quantizers import Quantizer
+from .bounds import Array, Bound
 from .codes import alive, codes_of
-from .values import Array, ConvolutionDraft, Draft, PoolingDraft, Value, Written, fresh
+from .values import ConvolutionDraft, Draft, PoolingDraft, Value, Written, fresh
 
 
 class Builder:
@@ -84,7 +85,7 @@ class Builder:
             return self.values(replace(copied, rectified=value.rectified, ceiling=value.ceiling))
         draft = self._fixed(value)
         draft.values, draft.rectified, draft.ceiling = True, value.rectified, value.ceiling
-        draft.bound = max(draft.bound, float(_clamped(value).max()))
+        draft.bound = max(draft.bound, value.bound.cut(value.ceiling).largest)
         return draft
 
     def codes(self, value: Value, quantizer: Quantizer | None, name: str) -> Written:
@@ -103,14 +104,14 @@ class Builder:
         if mask is not None:
             value = self._masked(value, mask.numpy())
         draft = self._fixed(value)
-        draft.bound = max(draft.bound, float(value.bound.max()))
+        draft.bound = max(draft.bound, value.bound.largest)
         for written in draft.encodings:
             if (written.codes, written.ceiling) == (codes, value.ceiling):
                 return written
         draft.encodings.append(Written(codes=codes, draft=draft, ceiling=value.ceiling, quantizer=name))
         return draft.encodings[-1]
 
-    def affine(self, value: Value, gain: Array, offset: Array, *, bound: Array | None = None) -> Value:
+    def affine(self, value: Value, gain: Array, offset: Array, *, bound: Bound | None = None) -> Value:
         """``gain · value + offset`` for each channel.
 
         Parameters
@@ -125,7 +126,9 @@ class Builder:
     def copied(self, value: Value) -> Value:
         """The same value as the sums of a node of its own."""
         source = self.values(value)
-        return fresh(self.pooling(f"{source.name}.copy", source, kind="maximum"), _clamped(value))
+        return fresh(
+            self.pooling(f"{source.name}.copy", source, kind="maximum"), value.bound.cut(value.ceiling)
+        )
 
     def added(self, left: Value, right: Value) -> Value:
         """The sum: one side, a convolution that nobody reads otherwise, adds the values of the other."""
@@ -138,7 +141,7 @@ class Builder:
                 self._fixed(main)
                 # What is added is computed before.
                 draft.order = self.now()
-                return replace(main, bound=main.bound + _clamped(other))
+                return replace(main, bound=main.bound.plus(other.bound.cut(other.ceiling)), expected=None)
         raise RefusedError(
             "one side must be a convolution's output, perhaps normalized, that nothing else reads and no "
             "activation changes"
@@ -155,7 +158,7 @@ class Builder:
         draft = value.draft
         assert draft is not None
         if draft.gain is None:
-            draft.gain, draft.offset = value.gain, value.offset
+            draft.gain, draft.offset, draft.expected = value.gain, value.offset, value.expected
             if isinstance(draft, ConvolutionDraft):
                 _fix_partials(draft)
         assert draft.offset is not None
@@ -177,12 +180,8 @@ def _fix_partials(draft: ConvolutionDraft) -> None:
     for part in draft.partials:
         assert draft.gain is not None
         part.gain, part.offset = draft.gain, np.zeros_like(draft.gain)
-        bound += float((part.bound_of_sums * np.abs(draft.gain)).max())
+        bound += part.bound_of_sums.scaled(draft.gain, 0.0).largest
         part.values, part.bound, part.residual = True, bound, before
         before = part
     if before is not None:
         draft.residual = before
-
-
-def _clamped(value: Value) -> Array:
-    return value.bound if value.ceiling is None else np.minimum(value.bound, value.ceiling)

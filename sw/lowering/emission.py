@@ -12,10 +12,11 @@ from ..graph import IMAGE, MULTIPLIER_WIDTH
 from ..interchange import KIND, VERSION, Header, Interchange, Tensors
 from ..models.pixels import IMAGE_FORMAT
 from ..requantize import Requantization, requantization
+from .bounds import Array, Bound
 from .builder import Builder
 from .codes import thresholds
 from .units import HIGHEST, LOWEST, draft_moves, in_sums, units_of
-from .values import Array, ConvolutionDraft, Draft, PoolingDraft, Shape, Value, Written
+from .values import ConvolutionDraft, Draft, PoolingDraft, Shape, Value, Written
 
 
 def emitted(builder: Builder, result: Value, image_shape: Shape) -> tuple[Interchange, dict[str, str]]:
@@ -73,7 +74,7 @@ def _as_written(draft: Draft) -> Value:
         shape=draft.shape,
         gain=draft.gain,
         offset=draft.offset,
-        bound=np.full(draft.shape[0], draft.bound),
+        bound=Bound.certain(np.full(draft.shape[0], draft.bound)),
         rectified=draft.rectified,
         ceiling=draft.ceiling,
     )
@@ -188,6 +189,7 @@ class _Emission:
             width=_multiplier_width(fmt),
             nearest=draft.values,
             excess=draft.excess if isinstance(draft, ConvolutionDraft) else None,
+            expected=_mean_sums(draft, gain, offset),
         )
 
     def _plain(self, draft: Draft) -> Requantization:
@@ -223,6 +225,13 @@ def _pooling(draft: PoolingDraft) -> Header:
 
 def _values_of(draft: Draft) -> str:
     return f"{draft.name}:values"
+
+
+def _mean_sums(draft: Draft, gain: Array, offset: Array) -> Array | None:
+    """The mean of the accumulators, where the mean of what they are scaled to is known."""
+    if draft.expected is None:
+        return None
+    return np.divide(draft.expected - offset, gain, out=np.zeros_like(gain), where=gain != 0)
 
 
 def _multiplier_width(fmt: Format | None) -> int:

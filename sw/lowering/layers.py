@@ -1,6 +1,7 @@
 """Convolutions and linear layers: their weights as levels, and what one unit of their sums stands for."""
 
 from dataclasses import replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,9 @@ from ..graph import Integers
 from ..layers import Quantized, QuantizedConv2d, QuantizedLinear
 from ..models.pixels import IMAGE_FORMAT
 from ..quantizers import MixedQuantizer
+from .bounds import Array, Bound
 from .builder import Builder
-from .values import Array, ConvolutionDraft, Value, Written, fresh
+from .values import ConvolutionDraft, Value, Written, fresh
 
 
 class Weights(NamedTuple):
@@ -131,7 +133,7 @@ def _layer(
         scales=np.broadcast_to(scales, sums.shape),
         constant=bias,
         excess=zero * weights.levels.sum(axis=(1, 2, 3)),
-        bound_of_sums=np.abs(scales) * sums * highest + np.abs(bias),
+        bound_of_sums=Bound.certain(np.abs(scales) * sums * highest + np.abs(bias)),
         shape=_output_shape(value.shape, weights, walk),
         **walk,
     )
@@ -174,7 +176,7 @@ def _of_image(
                 scales=np.broadcast_to(reals * factor, own.shape),
                 constant=own + reals * (levels.sum(axis=(2, 3)) * offset).sum(axis=1),
                 excess=np.zeros_like(own, dtype=np.int64),
-                bound_of_sums=reals * reach + np.abs(own),
+                bound_of_sums=Bound.certain(reals * reach + np.abs(own)),
                 shape=_output_shape(image.shape, weights, walk),
                 **walk,
             )
@@ -182,7 +184,7 @@ def _of_image(
     *others, main = parts
     assert isinstance(main.draft, ConvolutionDraft)
     main.draft.partials = [each.draft for each in others if isinstance(each.draft, ConvolutionDraft)]
-    return replace(main, bound=sum((each.bound for each in others), start=main.bound))
+    return replace(main, bound=reduce(Bound.plus, (each.bound for each in parts)))
 
 
 def _drafted(

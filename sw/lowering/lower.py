@@ -14,6 +14,7 @@ from ..layers import WEIGHTED, QuantizedConv2d, QuantizedLinear
 from ..models.chain import Network
 from ..models.pixels import IMAGE_FORMAT
 from . import layers, operations
+from .bounds import Bound
 from .builder import Builder
 from .calls import CALLS, IN_PLACE
 from .emission import emitted
@@ -92,7 +93,7 @@ class _Walk:
             shape=input_shape,
             gain=np.ones(channels),
             offset=np.zeros(channels),
-            bound=np.full(channels, float(IMAGE_FORMAT.max_level)),
+            bound=Bound.certain(np.full(channels, float(IMAGE_FORMAT.max_level))),
         )
         self._found: dict[fx.Node, Value | _Other] = {}
 

@@ -11,11 +11,9 @@ from hdl.console import RefusedError
 from ..models.pixels import Pixels
 from ..models.resnet import Subsampling
 from ..quantizers import Quantizer
+from .bounds import Array, Bound
 from .builder import Builder
-from .values import Array, Value, fresh
-
-DEVIATIONS = 8
-"""How far from its mean, in deviations, what was normalized is expected."""
+from .values import Value, fresh
 
 SUPPORTED = (
     "supported are Conv2d, Linear, BatchNorm2d, ReLU, ReLU6, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), "
@@ -29,7 +27,7 @@ def array(values: Tensor) -> Array:
 
 
 def normalized(builder: Builder, value: Value, norm: nn.BatchNorm2d | nn.BatchNorm1d) -> Value:
-    """Batch normalization by running statistics: beta ± DEVIATIONS · gamma is what comes out of it."""
+    """Batch normalization by running statistics."""
     if norm.running_mean is None or norm.running_var is None:
         raise RefusedError("batch normalization must keep running statistics")
     if value.shape[0] != norm.num_features:
@@ -38,9 +36,8 @@ def normalized(builder: Builder, value: Value, norm: nn.BatchNorm2d | nn.BatchNo
     beta = np.zeros(norm.num_features) if norm.bias is None else array(norm.bias)
     gain = gamma / np.sqrt(array(norm.running_var) + norm.eps)
     offset = beta - array(norm.running_mean) * gain
-    possible = value.bound * np.abs(gain) + np.abs(offset)
-    bound = np.minimum(possible, np.abs(beta) + DEVIATIONS * np.abs(gamma))
-    return builder.affine(value, gain, offset, bound=bound)
+    bound = value.bound.scaled(gain, offset).or_less(Bound(np.abs(beta), np.abs(gamma)))
+    return replace(builder.affine(value, gain, offset, bound=bound), expected=beta)
 
 
 def pixels(builder: Builder, value: Value, module: Pixels) -> Value:
@@ -154,5 +151,5 @@ def _pooled(builder: Builder, value: Value, name: str, *, kind: str, **shape: An
         value = replace(value, quantizer=None)
     draft = builder.pooling(name, builder.values(value), kind=kind, **shape)
     before, after = draft.channels_before, draft.channels_after
-    result = fresh(draft, np.pad(value.bound, (before, after)))
+    result = fresh(draft, value.bound.padded(before, after))
     return replace(result, quantizer=quantizer, quantizer_name=value.quantizer_name)

@@ -1,10 +1,9 @@
 """What one unit of each node's y stands for.
 
 Nodes whose values are added to one another share a unit, found by union-find.  No data is needed: it is the
-finest one in which the bounds of all their values fit.  A bound is that of the weights and the largest codes,
-or, after a batch normalization, |beta| and `DEVIATIONS` times |gamma|, whichever is less; along a chain of
-residual sums bounds add up.  What passes its bound saturates; how much that costs is what `sw.agreement`
-measures.  Values that a ReLU6 cuts have the unit with which saturation is the cut.
+finest one in which the `bounds` of all their values fit.  What passes its bound saturates; how much that
+costs is what `sw.agreement` measures.  Values that a ReLU6 cuts have the unit with which saturation is the
+cut.
 
 A node that writes nothing but codes has a finer unit: a power of two of a level of its widest codes.
 """

@@ -9,9 +9,9 @@ from hdl.formats import Format
 
 from ..graph import Integers
 from ..quantizers import Quantizer
+from .bounds import Array, Bound
 from .codes import Codes
 
-Array = NDArray[np.float64]
 Shape = tuple[int, int, int]
 
 
@@ -40,6 +40,8 @@ class Draft:
         What they do not exceed.
     bound : float
         What they hardly exceed in magnitude.
+    expected : array or None
+        Mean of ``gain · sums + offset`` in each channel, where batch normalization tells.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Draft:
     rectified: bool = False
     ceiling: float | None = None
     bound: float = 0.0
+    expected: Array | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -90,7 +93,7 @@ class ConvolutionDraft(Draft):
         Of each output channel, if they differ.
     excess : array of int
         What the accumulator has too much for each output channel, since a source's level 0 is not 0.
-    bound_of_sums : array
+    bound_of_sums : Bound
         What the sums do not exceed in magnitude.
     image : Value or None
         What it reads if that is the image.
@@ -109,7 +112,7 @@ class ConvolutionDraft(Draft):
     stride: int
     padding: int
     groups: int
-    bound_of_sums: Array
+    bound_of_sums: Bound
     image: "Value | None" = None
     partials: "list[ConvolutionDraft]" = field(default_factory=list)
 
@@ -139,8 +142,10 @@ class Value:
         Channels, height, width.
     gain, offset : array
         One each a channel.
-    bound : array
-        What each channel hardly exceeds in magnitude, before the clamps.
+    bound : Bound
+        Before the clamps.
+    expected : array or None
+        Its mean, where batch normalization tells.
     flat : bool
         Whether it was flattened.
     shared : bool
@@ -155,7 +160,8 @@ class Value:
     shape: Shape
     gain: Array
     offset: Array
-    bound: Array
+    bound: Bound
+    expected: Array | None = None
     rectified: bool = False
     ceiling: float | None = None
     flat: bool = False
@@ -170,13 +176,18 @@ class Value:
         fixed = self.draft is not None and self.draft.gain is not None
         return not (fixed or self.shared or self.rectified or self.ceiling is not None or self.quantizer)
 
-    def scaled(self, gain: Array | float, offset: Array | float, *, bound: Array | None = None) -> "Value":
+    def scaled(self, gain: Array | float, offset: Array | float, *, bound: Bound | None = None) -> "Value":
         """Of a linear value: itself times a gain plus an offset, for each channel."""
-        found = self.bound * np.abs(gain) + np.abs(offset) if bound is None else bound
-        return replace(self, gain=self.gain * gain, offset=self.offset * gain + offset, bound=found)
+        return replace(
+            self,
+            gain=self.gain * gain,
+            offset=self.offset * gain + offset,
+            bound=self.bound.scaled(gain, offset) if bound is None else bound,
+            expected=None if self.expected is None else self.expected * gain + offset,
+        )
 
 
-def fresh(draft: Draft, bound: Array) -> Value:
+def fresh(draft: Draft, bound: Bound) -> Value:
     """The sums of a new draft, or what a fixed one writes."""
     channels = draft.shape[0]
     return Value(
