@@ -10,7 +10,7 @@ from sw.data import digits
 from sw.driver import response_length
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
-from sw.network import IntegerNetwork
+from sw.graph import IntegerGraph
 from sw.recipe import Recipe
 from sw.schedule import program_cycles
 from tests.accelerator_cases import GAPS, SHAPES, case, grouped, random_case, split, written
@@ -82,7 +82,7 @@ def test_many_random_networks(shape: str, seed: int, gaps: str, tmp_path: Path, 
 def test_the_random_networks_cover_the_layers() -> None:
     """Kernels 1 … 5, also oblong; strides 1 … 3; paddings; whole and partial tiles; one and many passes."""
     cases = [random_case(shape, seed) for shape in SHAPES for seed in range(2 * len(GAPS))]
-    layers = [(each.compiled.parameters, layer) for each in cases for layer in each.network.layers[:2]]
+    layers = [(each.compiled.parameters, layer) for each in cases for layer in each.network.nodes[:2]]
     kernels = [layer.weights.shape[2:] for _, layer in layers]
     assert {length for kernel in kernels for length in kernel} == {1, 2, 3, 4, 5}
     assert {height == width for height, width in kernels} == {True, False}
@@ -99,14 +99,14 @@ def test_the_random_networks_cover_the_layers() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> IntegerNetwork:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> IntegerGraph:
     """A network trained on digits for 2 epochs."""
     path = tmp_path_factory.mktemp("digits") / "net.pt"
     return integer_network(training.train(Recipe(epochs=2), digits(), path))
 
 
 @pytest.mark.xdist_group("accelerator")
-def test_held_out_digits(trained: IntegerNetwork, simulator: str, tmp_path: Path) -> None:
+def test_held_out_digits(trained: IntegerGraph, simulator: str, tmp_path: Path) -> None:
     """A trained network on the accelerator as it is by default, on images that training has not seen."""
     images = digits().test_images[: {"verilator": 100, "icarus": 3}[simulator]].numpy()
     expected = case(trained, fitting_parameters(trained), images)

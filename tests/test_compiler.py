@@ -12,11 +12,12 @@ from hdl.console import RefusedError
 from hdl.formats import named
 from hdl.layouts import Section, slice_width
 from hdl.parameters import AcceleratorParameters
-from sw.compiler import InputLayout, compile_network
+from sw.compiler import compile_network
 from sw.driver import encode_images
-from sw.limits import check_layer
-from sw.network import IntegerLayer, IntegerNetwork
-from tests.random_networks import random_images, random_layer, random_network
+from sw.graph import Convolution, IntegerGraph
+from sw.input_layout import InputLayout
+from sw.limits import check_node
+from tests.random_networks import random_convolution, random_images, random_network, thresholds_of
 
 SMALL = AcceleratorParameters(
     rows=4,
@@ -29,43 +30,49 @@ SMALL = AcceleratorParameters(
 )
 
 
-def convolution(name: str, outputs: int, inputs: int, *kernel: int, **changed: Any) -> IntegerLayer:
+def convolution(name: str, outputs: int, inputs: int, *kernel: int, **changed: Any) -> Convolution:
+    """A layer that writes codes of its own name."""
     values: dict[str, Any] = {
         "weight_format": "apot_k2n1o",
         "input_format": "apot_k2n2u",
-        "output_format": "apot_k2n2u",
+        "encodings": {name: "apot_k2n2u"},
     }
     values |= {"name": name, "outputs": outputs, "inputs": inputs, "kernel": kernel}
-    return random_layer(np.random.default_rng(outputs), **(values | changed))
+    return random_convolution(np.random.default_rng(outputs), **(values | changed))
 
 
-def network() -> IntegerNetwork:
+def network() -> IntegerGraph:
     """Two convolutions over 5 × 4 pixels, and a classifier of 3 classes over the 4 × 3 pixels left."""
     ends = {"weight_format": "uniform_b8"}
     first = convolution("first", 3, 1, 3, 3, padding=1, input_format="uniform_b8u", **ends)
-    last = convolution("last", 3, 5, 4, 3, output_format=None, **ends)
-    return IntegerNetwork(
-        input_shape=(1, 5, 4), layers=(first, convolution("middle", 5, 3, 2, 2), last), logit_scale=0.5
-    )
+    middle = convolution("middle", 5, 3, 2, 2, source="first")
+    last = convolution("last", 3, 5, 4, 3, source="middle", encodings=None, **ends)
+    return IntegerGraph(input_shape=(1, 5, 4), nodes=(first, middle, last), logit_scale=0.5)
 
 
-def altered(index: int, **changed: Any) -> IntegerNetwork:
+def altered(index: int, **changed: Any) -> IntegerGraph:
     """The network with members of a layer replaced; callables are given what was there."""
     base = network()
-    layers = list(base.layers)
+    layers = list(base.nodes)
     values = {
         name: value(getattr(layers[index], name)) if callable(value) else value
         for name, value in changed.items()
     }
     layers[index] = replace(layers[index], **values)
-    return replace(base, layers=tuple(layers))
+    return replace(base, nodes=tuple(layers))
+
+
+def encoded(format_name: str, *, fraction: int = 3) -> Callable[[Any], Any]:
+    """The same tensor in another format, halfway between its levels."""
+    limits = thresholds_of(format_name, fraction=fraction)
+    return lambda old: (replace(old[0], format=format_name, thresholds=limits),)
 
 
 def constant(value: int) -> Callable[[Any], Any]:
     return lambda array: np.full_like(array, value)
 
 
-def refusal(found: IntegerNetwork, **changed: int | str) -> str:
+def refusal(found: IntegerGraph, **changed: int | str) -> str:
     with pytest.raises(RefusedError) as caught:
         compile_network(found, replace(SMALL, **changed))
     return str(caught.value)
@@ -75,7 +82,7 @@ def refusal(found: IntegerNetwork, **changed: int | str) -> str:
     ("changed", "message"),
     [
         # 20 pixels of 9 taps in 3 words, each in 2 digits; then 20 pixels of 1 word.
-        ({"activation_words": 119}, "layer 'first': activation memory needs 120 words, 1 more than the"),
+        ({"activation_words": 119}, "layer 'first': activation memory needs 140 words, 21 more than the"),
         ({"activation_words": 130}, "layer 'first': activation memory needs 140 words, 10 more than the"),
         # First: 6 passes of 3 words; middle: 2 tiles of 4 taps; last: 3 passes of 12 taps of 2 words.
         ({"weight_words": 97}, "network needs 98 words of weights memory, 1 more than the accelerator's 97"),
@@ -90,10 +97,13 @@ def refusal(found: IntegerNetwork, **changed: int | str) -> str:
         ({"tables": 1}, "layer 'middle': activation tables needs 2 activation tables, 1 more than the"),
         ({"passes": 5}, "layer 'first': passes needs 6 passes, 1 more than the accelerator's 5"),
         ({"depth": 50}, "layer 'last': sum of one pass needs 60 products, 10 more than the accelerator's 50"),
-        ({"code_width": 3}, "layer 'first': output code needs 4 bits, 1 more than the accelerator's 3"),
+        (
+            {"code_width": 3},
+            "layer 'first': format 'apot_k2n2u' must have codes of at most 3 bits and levels of at most 6",
+        ),
         (
             {"activation_width": 5},
-            "layer 'first': output level needs 6 bits, 1 more than the accelerator's 5",
+            "layer 'first': format 'apot_k2n2u' must have codes of at most 4 bits and levels of at most 5",
         ),
     ],
 )
@@ -120,12 +130,13 @@ def test_memories_of_exactly_the_size_are_enough() -> None:
 
 
 def test_every_encoding_needs_a_place() -> None:
-    fractions = [layer.fraction for layer in network().layers[:2]]
-    other = altered(1, fraction=fractions[0] - 1)
+    first = network().nodes[0].encodings[0]
+    other = altered(1, encodings=encoded(first.format, fraction=5))
     assert refusal(other, encodings=1) == (
         "layer 'middle': encodings needs 2 encodings, 1 more than the accelerator's 1"
     )
-    compile_network(altered(1, fraction=fractions[0]), replace(SMALL, encodings=1))
+    same = altered(1, encodings=lambda old: (replace(old[0], thresholds=first.thresholds),))
+    compile_network(same, replace(SMALL, encodings=1))
 
 
 @pytest.mark.parametrize(
@@ -142,28 +153,45 @@ def test_every_encoding_needs_a_place() -> None:
         ),
         (1, {"shift": constant(48)}, "shift must lie in 0 … 47"),
         (1, {"shift": constant(-1)}, "shift must lie in 0 … 47"),
-        (1, {"fraction": 12}, "top boundary needs 19 bits, 1 more than the accelerator's 18"),
+        (
+            1,
+            {"encodings": encoded("apot_k2n2u", fraction=12)},
+            "thresholds must lie in -131072 … 131070, not 2048 … 172032",
+        ),
         (2, {"bias": constant(2**34), "shift": constant(3)}, "result needs 33 bits, 1 more than the"),
         (1, {"weights": constant(5)}, "weights must be levels that the array's digits make, not 5"),
         (1, {"weights": constant(12)}, "weights must be levels that the array's digits make, not 12"),
         (2, {"weights": constant(-129)}, "weights must be levels that the array's digits make, not -129"),
-        (1, {"stride": 256}, "stride must be at most 255, not 256"),
+        (2, {"stride": 256}, "stride must be at most 255, not 256"),
         (2, {"weights": lambda old: old[:, :, 1:]}, "results must be one pixel, not 2 × 1"),
         (2, {"weights": lambda old: np.repeat(old, 2, axis=2)}, "kernel must fit in the padded input"),
-        (0, {"input_format": "apot_k2n2u"}, "images must be of a uniform format, not 'apot_k2n2u'"),
-        (0, {"output_format": "uniform_b5u"}, "output code needs 5 bits, 1 more than the accelerator's 4"),
-        (0, {"input_format": "uniform_b16u"}, "shift must be at most 15, not 16"),
+        (
+            0,
+            {"encodings": encoded("uniform_b5u")},
+            "values memory needs 40 words, 40 more than the accelerator's 0",
+        ),
     ],
 )  # fmt: skip
 def test_a_layer_that_does_not_fit_is_named(index: int, changed: dict[str, Any], message: str) -> None:
-    name = network().layers[index].name
+    name = network().nodes[index].name
     assert refusal(altered(index, **changed)).startswith(f"layer {name!r}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("input_format", "message"),
+    [
+        ("apot_k2n2u", "images must be of a uniform format, not 'apot_k2n2u'"),
+        ("uniform_b16u", "shift must be at most 15, not 16"),
+    ],
+)
+def test_images_that_cannot_be_laid_out_are_refused(input_format: str, message: str) -> None:
+    assert refusal(replace(network(), input_format=input_format)) == f"layer 'first': {message}"
 
 
 def test_fields_that_are_too_narrow_are_named() -> None:
     wide = replace(SMALL, activation_words=2**20, depth=2**14)
-    layer = convolution("row", 3, 1, 1, 256, input_format="uniform_b4u", output_format=None)
-    found = IntegerNetwork(input_shape=(1, 1, 256), layers=(layer,), logit_scale=1.0)
+    layer = convolution("row", 3, 1, 1, 256, input_format="uniform_b4u", encodings=None)
+    found = IntegerGraph(input_shape=(1, 1, 256), nodes=(layer,), logit_scale=1.0, input_format="uniform_b4u")
     with pytest.raises(RefusedError, match="layer 'row': kernel_width must be at most 255, not 256"):
         compile_network(found, wide)
 
@@ -180,7 +208,7 @@ def test_scaled_sums_beyond_the_datapath_are_refused() -> None:
     with pytest.raises(
         RefusedError, match="'wide': scaled sum needs 51 bits, 2 more than the accelerator's 49"
     ):
-        check_layer(layer, input_format=named("uniform_b16u"), parameters=SMALL)
+        check_node(layer, source_format=named("uniform_b16u"), parameters=SMALL)
 
 
 def test_the_most_negative_weight_needs_digits_that_make_it() -> None:
@@ -190,8 +218,8 @@ def test_the_most_negative_weight_needs_digits_that_make_it() -> None:
     ternary = altered(1, weight_format="apot_k1n1", weights=constant(1))
     many = {"weight_format": "apot_k1n1", "passes": 32}
     compile_network(ternary, replace(SMALL, **many))
-    layers = (*ternary.layers[:2], found.layers[2])
-    assert refusal(replace(ternary, layers=layers), **many) == (
+    nodes = (*ternary.nodes[:2], found.nodes[2])
+    assert refusal(replace(ternary, nodes=nodes), **many) == (
         "layer 'last': weights must be levels that the array's digits make, not -128"
     )
 
@@ -216,7 +244,9 @@ def test_equal_networks_compile_to_equal_words(weight_format: str) -> None:
     ]
 
 
-def laid_out(image: np.ndarray, layout: InputLayout, parameters: AcceleratorParameters) -> list[int]:
+def laid_out(
+    image: np.ndarray, fill: tuple[int, ...], layout: InputLayout, parameters: AcceleratorParameters
+) -> list[int]:
     """Words of an image, by the definition of `InputLayout`, as a plain loop."""
     channels, height, width = image.shape
     steps = [
@@ -228,7 +258,7 @@ def laid_out(image: np.ndarray, layout: InputLayout, parameters: AcceleratorPara
         for c, dy, dx in product(range(channels), range(layout.kernel), range(layout.kernel)):
             row, column = y + dy - layout.padding, x + dx - layout.padding
             inside = 0 <= row < height and 0 <= column < width
-            values.append(int(image[c, row, column]) if inside else 0)
+            values.append(int(image[c, row, column]) if inside else fill[c])
         for digit in range(layout.digits):
             codes = [value >> digit * layout.digit_width & (1 << layout.digit_width) - 1 for value in values]
             for start in range(0, len(codes), parameters.lanes):
@@ -250,19 +280,33 @@ def laid_out(image: np.ndarray, layout: InputLayout, parameters: AcceleratorPara
         ((1, 5, 4), 3, 1, 1, {"code_width": 8, "activation_width": 8, "requantizers": 2}, True),
     ],
 )
+@pytest.mark.parametrize("bordered", [False, True])
 def test_images_are_laid_out_and_unfolded_where_it_fills_lanes(
-    shape: Any, kernel: int, stride: int, padding: int, changed: dict[str, int], unfolded: bool
+    shape: Any,
+    kernel: int,
+    stride: int,
+    padding: int,
+    changed: dict[str, int],
+    unfolded: bool,
+    bordered: bool,
 ) -> None:
-    options = {"weight_format": "uniform_b8", "input_format": "uniform_b8u", "output_format": "uniform_b2u"}
-    first = convolution("first", 3, shape[0], kernel, kernel, stride=stride, padding=padding, **options)
+    """The host adds a border that is filled, or where it unfolds, the padding."""
+    options = {"weight_format": "uniform_b8", "input_format": "uniform_b8u"}
+    options |= {"encodings": {"first": "uniform_b2u"}, "stride": stride}
     size = [(length + 2 * padding - kernel) // stride + 1 for length in shape[1:]]
-    ends = {"input_format": "uniform_b2u", "output_format": None}
-    found = IntegerNetwork(
-        input_shape=shape, layers=(first, convolution("last", 3, 3, *size, **ends)), logit_scale=1.0
+    last = convolution("last", 3, 3, *size, source="first", input_format="uniform_b2u", encodings=None)
+    layer = convolution("first", 3, shape[0], kernel, kernel, padding=0 if bordered else padding, **options)
+    fill = tuple(range(30, 30 + shape[0])) if bordered else ()
+    found = IntegerGraph(
+        input_shape=shape,
+        nodes=(layer, last),
+        logit_scale=1.0,
+        border=padding if bordered else 0,
+        fill=fill,
     )
     parameters = replace(SMALL, **({"activation_words": 2048} | changed))
     layout = compile_network(found, parameters).input
-    taken = (kernel, stride, padding) if unfolded else (1, 1, 0)
+    taken = (kernel, stride, padding) if unfolded else (1, 1, padding if bordered else 0)
     assert (layout.kernel, layout.stride, layout.padding) == taken
     assert layout.digits * layout.digit_width == 8
     assert layout.digit_width <= min(parameters.code_width, parameters.activation_width)
@@ -273,7 +317,7 @@ def test_images_are_laid_out_and_unfolded_where_it_fills_lanes(
     assert encoded.shape[:2] == (2, layout.words)
     for image, words in zip(images, encoded, strict=True):
         joined = [sum(int(part) << i * width for i, part in enumerate(word)) for word in words]
-        assert joined == laid_out(image, layout, parameters)
+        assert joined == laid_out(image, fill or (0,) * shape[0], layout, parameters)
 
 
 def test_images_that_do_not_fit_are_refused() -> None:

@@ -12,9 +12,9 @@ from hdl.console import RefusedError
 from hdl.layouts import Section
 from hdl.parameters import AcceleratorParameters
 from sw.compiler import Compiled, compile_network
-from sw.network import IntegerNetwork
+from sw.graph import IntegerGraph
 from sw.schedule import program_cycles
-from tests.random_networks import random_images, random_layer, random_network
+from tests.random_networks import random_convolution, random_images, random_network
 from verif.network import accelerator, classify
 from verif.reference import run
 
@@ -58,7 +58,7 @@ def parameters(**changed: Any) -> AcceleratorParameters:
     return AcceleratorParameters(**(ROOMY | changed))
 
 
-def exact(network: IntegerNetwork, chosen: AcceleratorParameters) -> AcceleratorParameters:
+def exact(network: IntegerGraph, chosen: AcceleratorParameters) -> AcceleratorParameters:
     """The same accelerator with memories of exactly the words that the network needs."""
     compiled = compile_network(network, chosen)
     words = {section: len(each) for section, each in compiled.sections.items()}
@@ -87,7 +87,7 @@ def _results(compiled: Compiled) -> int:
     return -(-compiled.results // groups) * groups
 
 
-def check(network: IntegerNetwork, roomy: AcceleratorParameters, folder: Path, *, images: int = 2) -> None:
+def check(network: IntegerGraph, roomy: AcceleratorParameters, folder: Path, *, images: int = 2) -> None:
     """Logits and cycles of a network on an accelerator without a word to spare: the last ones are used."""
     chosen = exact(network, roomy)
     compiled = compile_network(network, chosen)
@@ -129,9 +129,9 @@ def test_corner(corner: str, tmp_path: Path) -> None:
     check(network, chosen, tmp_path)
 
 
-def linear(inputs: int, classes: int, **formats: str) -> IntegerNetwork:
+def linear(inputs: int, classes: int, **formats: str) -> IntegerGraph:
     """A single layer: nothing is encoded, so the image has no boundaries."""
-    layer = random_layer(
+    layer = random_convolution(
         np.random.default_rng(3),
         name="only",
         outputs=classes,
@@ -139,9 +139,8 @@ def linear(inputs: int, classes: int, **formats: str) -> IntegerNetwork:
         kernel=(1, 1),
         weight_format=formats.get("weight_format", "apot_k2n1o"),
         input_format=formats.get("input_format", "uniform_b8u"),
-        output_format=None,
     )
-    return IntegerNetwork(input_shape=(inputs, 1, 1), layers=(layer,), logit_scale=1.0)
+    return IntegerGraph(input_shape=(inputs, 1, 1), nodes=(layer,), logit_scale=1.0)
 
 
 def test_a_linear_classifier(tmp_path: Path) -> None:

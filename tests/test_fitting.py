@@ -21,7 +21,7 @@ def test_a_network_compiles_for_what_fits_it(scheme: str, bits: int) -> None:
     network = integer_network(model.eval())
     parameters = fitting_parameters(network)
     compiled = compile_network(network, parameters)
-    assert parameters.weight_format == network.layers[1].weight_format
+    assert parameters.weight_format == network.nodes[1].weight_format
     assert max(layer.passes for layer in compiled.schedule) <= parameters.passes
 
 
@@ -55,15 +55,18 @@ def test_too_many_tables_fit_no_accelerator() -> None:
     precision = Precision(scheme="lcq")
     model = build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=precision)
     network = integer_network(model.eval())
-    first, middle, *rest = network.layers
+    first, middle, *rest = network.nodes
     layers = [first]
     for index in range(17):
         levels = [*range(15), 20 + index]
         name = "_".join(map(str, ("companded", *levels))) + "u"
-        layers[-1] = replace(layers[-1], output_format=name)
-        layers.append(replace(middle, input_format=name))
+        encoding = replace(first.encodings[0], tensor=f"codes{index}", format=name)
+        layers[-1] = replace(layers[-1], encodings=(encoding,))
+        part = {part: getattr(middle, part)[:16] for part in ("weights", "multiplier", "bias", "shift")}
+        layers.append(replace(middle, name=f"deep{index}", source=f"codes{index}", stride=1, **part))
+    layers[-1] = replace(middle, source="codes16")
     # One table each, that of the other layers, and the pixels' digits.
-    deep = replace(network, layers=(*layers, *rest))
+    deep = replace(network, nodes=(*layers, *rest))
     with pytest.raises(RefusedError) as caught:
         fitting_parameters(deep)
     message = "network fits no accelerator: tables must be an integer from 1 to 16, not 19"

@@ -1,15 +1,15 @@
 """The integer reference against literal tables and plain loops over Python's integers."""
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from sw.network import IntegerLayer, IntegerNetwork
-from tests.random_networks import random_images, random_network
+from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph, Node, Pooling
+from tests.random_graphs import random_graph
+from tests.random_networks import random_images, random_network, thresholds_of
 from verif.reference import run, unsigned_levels
 
 # Unsigned levels written out from the papers' equations, over the smallest.
@@ -30,53 +30,102 @@ TABLES = {
     "apot_k2n1ou": [0, 1, 2, 3, 4, 6, 8, 10],
 }
 
+Map = list[list[list[int]]]
+
 
 @pytest.mark.parametrize("name", TABLES)
 def test_levels(name: str) -> None:
     assert unsigned_levels(name).tolist() == TABLES[name]
 
 
-def rank(value: int, table: list[int], fraction: int) -> int:
-    """How many midpoints of neighbouring levels lie below the value, which has `fraction` binary places."""
-    return sum((low + high) * 2**fraction < 2 * value for low, high in pairwise(table))
-
-
-def naive(network: IntegerNetwork, image: np.ndarray) -> tuple[list[list[int]], list[int]]:
-    """Codes of every layer but the last, and results, in Python's integers, one output at a time."""
-    levels, codes = image.tolist(), []
-    for layer in network.layers:
-        values = convolved(layer, levels)
-        flat = [value for plane in values for row in plane for value in row]
-        if layer.output_format is None:
-            return codes, flat
-        table = TABLES[layer.output_format]
-        codes.append([rank(value, table, layer.fraction) for value in flat])
-        levels = [[[table[rank(value, table, layer.fraction)] for value in row] for row in p] for p in values]
+def naive(graph: IntegerGraph, image: np.ndarray) -> tuple[dict[str, Map], list[int]]:
+    """Every tensor's codes or values, and the results, in Python's integers, one output at a time."""
+    fill = graph.fill or (0,) * len(image)
+    plain = {
+        (c, y, x): int(value)
+        for c, plane in enumerate(image)
+        for y, row in enumerate(plane)
+        for x, value in enumerate(row)
+    }
+    edge, (_, height, width) = graph.border, image.shape
+    rows, columns = range(-edge, height + edge), range(-edge, width + edge)
+    levels: dict[str, Map] = {
+        IMAGE: [[[plain.get((c, y, x), fill[c]) for x in columns] for y in rows] for c in range(len(image))]
+    }
+    written: dict[str, Map] = {}
+    for node in graph.nodes:
+        residual = written[node.residual] if node.residual else None
+        source = written[node.source] if isinstance(node, Pooling) else levels[node.source]
+        y = outputs_of(node, source, residual)
+        if node.is_result:
+            return written, [value for plane in y for row in plane for value in row]
+        for each in node.encodings:
+            codes = each_of(y, lambda value, each=each: sum(limit < value for limit in each.thresholds))
+            written[each.tensor] = codes
+            levels[each.tensor] = each_of(codes, lambda code, each=each: TABLES[each.format][code])
+        if node.values is not None:
+            low = 0 if node.rectified else -(2**17)
+            written[node.values] = each_of(y, lambda value, low=low: min(max(value, low), 2**17 - 1))
     raise AssertionError
 
 
-def convolved(layer: IntegerLayer, levels: list[list[list[int]]]) -> list[list[list[int]]]:
-    outputs, inputs, kernel_height, kernel_width = layer.weights.shape
-    height, width = len(levels[0]), len(levels[0][0])
-    pad, stride = layer.padding, layer.stride
+def each_of(values: Map, function: Any) -> Map:
+    return [[[function(value) for value in row] for row in plane] for plane in values]
+
+
+def outputs_of(node: Node, source: Map, residual: Map | None) -> Map:
+    assert isinstance(node, Convolution | Pooling)
+    kernel = node.weights.shape[2:] if isinstance(node, Convolution) else node.kernel
+    sizes = [
+        range(0, size + 2 * node.padding - length + 1, node.stride)
+        for size, length in zip((len(source[0]), len(source[0][0])), kernel, strict=True)
+    ]
     planes = []
-    for o in range(outputs):
+    for o in range(len(node.multiplier)):
         plane = []
-        for y in range(0, height + 2 * pad - kernel_height + 1, stride):
+        for j, top in enumerate(sizes[0]):
             row = []
-            for x in range(0, width + 2 * pad - kernel_width + 1, stride):
-                total = 0
-                for c in range(inputs):
-                    for i in range(kernel_height):
-                        for j in range(kernel_width):
-                            if 0 <= y + i - pad < height and 0 <= x + j - pad < width:
-                                level = levels[c][y + i - pad][x + j - pad]
-                                total += int(layer.weights[o, c, i, j]) * level
-                scaled = total * int(layer.multiplier[o]) + int(layer.bias[o])
-                row.append(scaled // 2 ** int(layer.shift[o]))
+            for i, left in enumerate(sizes[1]):
+                window = [
+                    (dy, dx, top + dy - node.padding, left + dx - node.padding)
+                    for dy in range(kernel[0])
+                    for dx in range(kernel[1])
+                    if 0 <= top + dy - node.padding < len(source[0])
+                    and 0 <= left + dx - node.padding < len(source[0][0])
+                ]
+                accumulator = accumulated(node, source, o, window)
+                scaled = accumulator * int(node.multiplier[o]) + int(node.bias[o])
+                y = scaled // 2 ** int(node.shift[o])
+                row.append(y + (residual[o][j][i] if residual else 0))
             plane.append(row)
         planes.append(plane)
     return planes
+
+
+def accumulated(node: Node, source: Map, output: int, window: list[tuple[int, int, int, int]]) -> int:
+    if isinstance(node, Pooling):
+        channel = output - node.channels_before
+        if not 0 <= channel < len(source):
+            return 0
+        inside = [source[channel][y][x] for _, _, y, x in window]
+        return max(inside) if node.kind == "maximum" else sum(inside)
+    assert isinstance(node, Convolution)
+    inputs = range(len(source)) if node.groups == 1 else [output]
+    return sum(
+        int(node.weights[output, place, dy, dx]) * source[channel][y][x]
+        for place, channel in enumerate(inputs)
+        for dy, dx, y, x in window
+    )
+
+
+def check(graph: IntegerGraph, images: np.ndarray) -> None:
+    trace = run(graph, torch.from_numpy(images))
+    assert trace.logits.dtype == torch.int64
+    found = trace.codes | trace.values
+    for index, image in enumerate(images):
+        tensors, results = naive(graph, image)
+        assert trace.logits[index].tolist() == results
+        assert {name: tensor[index].tolist() for name, tensor in found.items()} == tensors
 
 
 @pytest.mark.parametrize("activation_format", ["apot_k2n2u", "apot_k2n1ou", "pot_k3u", "uniform_b4u"])
@@ -92,35 +141,41 @@ def test_whole_networks_equal_plain_loops(activation_format: str, seed: int) -> 
         classes=3,
     )
     images = random_images(rng, (2, 6, 5), count=2)
-    trace = run(network, torch.from_numpy(images))
-    assert trace.logits.dtype == torch.int64
-    for index, image in enumerate(images):
-        codes, results = naive(network, image)
-        assert trace.logits[index].tolist() == results
-        assert [found[index].flatten().tolist() for found in trace.codes] == codes
-    assert len(torch.cat([codes.flatten() for codes in trace.codes]).unique()) > 5
+    check(network, images)
+    codes = run(network, torch.from_numpy(images)).codes.values()
+    assert len(torch.cat([each.flatten() for each in codes]).unique()) > 5
 
 
-def layer(**changed: Any) -> IntegerLayer:
+@pytest.mark.parametrize("seed", range(12))
+def test_whole_graphs_equal_plain_loops(seed: int) -> None:
+    """Residuals, poolings, depthwise layers, several encodings, and a border."""
+    rng = np.random.default_rng(seed)
+    graph = random_graph(
+        rng,
+        weight_format="apot_k2n2",
+        activation_formats=("apot_k2n2u", "uniform_b4u"),
+        rows=4,
+        requantizers=2,
+    )
+    check(graph, random_images(rng, graph.input_shape, count=1))
+
+
+def layer(**changed: Any) -> Convolution:
     """One input, one weight 1, plain results."""
     values: dict[str, Any] = {
         "name": "layer",
+        "source": IMAGE,
         "weights": np.ones((1, 1, 1, 1), dtype=np.int64),
         "weight_format": "uniform_b8",
-        "input_format": "uniform_b8u",
-        "output_format": None,
-        "stride": 1,
-        "padding": 0,
         "multiplier": np.array([1]),
         "bias": np.array([0]),
         "shift": np.array([0]),
-        "fraction": 0,
     }
-    return IntegerLayer(**(values | changed))
+    return Convolution(**(values | changed))
 
 
-def network(*layers: IntegerLayer) -> IntegerNetwork:
-    return IntegerNetwork(input_shape=(1, 1, 1), layers=layers, logit_scale=1.0)
+def network(*nodes: Node) -> IntegerGraph:
+    return IntegerGraph(input_shape=(1, 1, 1), nodes=nodes, logit_scale=1.0)
 
 
 def pixels(*values: int) -> torch.Tensor:
@@ -134,11 +189,32 @@ def test_shift_rounds_down() -> None:
 
 def test_halves_belong_to_the_lower_code() -> None:
     """Levels 0, 1, 2, 4 in halves: boundaries at 1, 3 and 6."""
-    first = layer(output_format="pot_k2u", fraction=1)
-    last = layer(input_format="pot_k2u")
-    trace = run(network(first, last), pixels(0, 1, 2, 3, 4, 5, 6, 7, 255))
-    assert trace.codes[0].flatten().tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3]
+    assert thresholds_of("pot_k2u", fraction=1) == (1, 3, 6)
+    first = layer(encodings=(Encoding(tensor="codes", format="pot_k2u", thresholds=(1, 3, 6)),))
+    trace = run(network(first, layer(source="codes")), pixels(0, 1, 2, 3, 4, 5, 6, 7, 255))
+    assert trace.codes["codes"].flatten().tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3]
     assert trace.logits.flatten().tolist() == [0, 0, 1, 1, 2, 2, 2, 4, 4]
+
+
+def test_values_saturate_after_the_residual() -> None:
+    """The residual is added to y, not to what y would be saturated to."""
+    steep = layer(multiplier=np.array([1024]), values="values")
+    opposite = layer(multiplier=np.array([-512]), residual="values", values="sum")
+    last = Pooling(
+        name="last",
+        source="sum",
+        kind="sum",
+        multiplier=np.array([1]),
+        bias=np.array([0]),
+        shift=np.array([0]),
+    )
+    trace = run(network(steep, opposite, last), pixels(1, 255))
+    assert trace.values["values"].flatten().tolist() == [1024, 131071]
+    assert trace.logits.flatten().tolist() == [512, 131071 - 255 * 512]
+    rectified = run(
+        network(replace(layer(multiplier=np.array([-3]), values="sum"), rectified=True), last), pixels(7)
+    )
+    assert rectified.logits.item() == 0
 
 
 def test_sums_that_could_lose_a_bit_are_refused() -> None:
@@ -155,6 +231,6 @@ def test_scaled_sums_that_int64_cannot_hold_are_refused() -> None:
         run(network(steep), pixels(64))
 
 
-def test_a_network_without_results_is_refused() -> None:
-    with pytest.raises(ValueError, match="network must end with a layer without an output format"):
-        run(network(layer(output_format="pot_k2u", fraction=1)), pixels(1))
+def test_a_graph_without_results_is_refused() -> None:
+    with pytest.raises(ValueError, match="graph must end with a node that writes no tensor"):
+        run(network(layer(values="values")), pixels(1))

@@ -12,6 +12,7 @@ from sw.data import digits
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
 from sw.recipe import Recipe
+from tests.random_networks import thresholds_of
 from verif import reference
 from verif.network import accelerator, classify
 
@@ -40,5 +41,9 @@ def test_the_accelerator_computes_what_was_exported(recipe: Recipe, tmp_path: Pa
     images = data.test_images[:1]
     answers = classify(compiled, images.numpy(), verilog=verilog, simulator="icarus")
     np.testing.assert_array_equal(answers.logits, reference.run(network, images).logits.numpy())
-    given = [layer.boundaries is not None for layer in network.layers[:-1]]
-    assert all(given) if recipe.scheme == "lcq" else not any(given)
+    encodings = [encoding for node in network.nodes for encoding in node.encodings]
+    halfway = [
+        any(thresholds_of(encoding.format, fraction=bits) == encoding.thresholds for bits in range(17))
+        for encoding in encodings
+    ]
+    assert not any(halfway) if recipe.scheme == "lcq" else all(halfway)
