@@ -78,6 +78,31 @@ def test_sensitivity_of_weights(by_channel, expected):
     assert sensitivity.elements == 2
 
 
+class Twins(Execution):
+    """Two processes that see the same."""
+
+    def total(self, numbers: Tensor) -> Tensor:
+        return numbers * self.size
+
+
+@pytest.mark.parametrize(
+    ("kind", "axis", "part"),
+    [(MixedActivation, 1, 0.5), (MixedDMBQWeight, 0, 1.0)],
+    ids=["images", "weights"],
+)
+def test_what_is_counted_over_processes(kind, axis, part):
+    """|Σ (x - x^) g| / n of twice the images with half the gradient each; weights have the mean gradient."""
+    totals = []
+    for place in (Execution(), Twins(size=2)):
+        sensitivity = Sensitivity(kind(channels=2, bits=1), axis=axis, by_channel=True)
+        values = torch.tensor([[0.2, 0.9], [0.6, 0.5]], requires_grad=True)
+        sensitivity.quantizer(values).backward(torch.tensor([[1.0, -2], [3, 4]]))
+        gather([sensitivity], place)
+        totals.append(sensitivity.total)
+    assert totals[0].any()
+    assert torch.equal(totals[1], totals[0] * part)
+
+
 def side(*tensors: tuple[list[int], list[float], int], granularity: str = "cp") -> Side:
     """Tensors of given bits, sensitivities and elements of a channel."""
     watched = []

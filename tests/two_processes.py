@@ -1,12 +1,13 @@
 """What each of two processes does that torchrun started: ``FOLDER RUNS``, the latter as JSON."""
 
+import copy
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from hdl.console import RefusedError
 from sw import checkpoint as checkpoints
@@ -23,14 +24,27 @@ class Fixed(nn.BatchNorm2d):
         return super().train(False)
 
 
+def fix(model: nn.Module, images: Tensor) -> None:
+    """Make batch normalization the constant that it would be for these images; all else stays as it is."""
+    before = copy.deepcopy(model.state_dict())
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(images)
+    after = {key: value for key, value in model.state_dict().items() if ".running_" in key}
+    model.load_state_dict(before | after)
+    for norm in norms:
+        norm.__class__ = Fixed
+
+
 def run(options: dict[str, Any], place: Execution, *, fixed: bool) -> dict[str, Any]:
     """Train a stage; the log's rows and the weights after them, or why it was refused."""
     torch.set_num_threads(1)
     recipe = Recipe.from_dict(options)
     trainer = training.Trainer(recipe, few_digits(), stage=0, execution=place)
-    for module in trainer.model.modules():
-        if fixed and isinstance(module, nn.BatchNorm2d):
-            module.__class__ = Fixed
+    if fixed:
+        fix(trainer.model, trainer.dataset.train_images)
     try:
         rows = [trainer.run_epoch(lambda *_: None) for _ in range(recipe.epochs)]
     except RefusedError as error:
