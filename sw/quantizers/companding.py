@@ -1,14 +1,20 @@
 """The companding function of LCQ: a learned curve on 0 … 1, its inverse, and its rounding to a table.
 
+These are a few numbers a layer, which arrays of numpy hold: torch takes longer to start than they to compute.
+
 Yamamoto, *Learnable Companding Quantization*, CVPR 2021.
 """
 
 from typing import NamedTuple
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hdl.formats import Companded
+
+Floats = NDArray[np.floating]
+Integers = NDArray[np.integer]
 
 
 class Curve(NamedTuple):
@@ -16,38 +22,32 @@ class Curve(NamedTuple):
 
     Members
     -------
-    shares : Tensor
+    shares : array
         ``p``, the rise over each interval.
-    starts : Tensor
+    starts : array
         β, the cumulative heights: the function's value where each interval starts.
     """
 
-    shares: Tensor
-    starts: Tensor
+    shares: Floats
+    starts: Floats
 
     @property
-    def slopes(self) -> Tensor:
+    def slopes(self) -> Floats:
         """γ = K p, the slope of each interval."""
         return self.shares * len(self.shares)
 
-    def compress(self, arguments: Tensor) -> Tensor:
+    def compress(self, arguments: Floats) -> Floats:
         """``f(v) = γ_k (v - d_{k-1}) + β_{k-1}``, for v in 0 … 1."""
-        pieces = self.intervals(arguments)
-        return self.starts[pieces] + self.shares[pieces] * (arguments * len(self.shares) - pieces)
-
-    def expand(self, heights: Tensor, pieces: Tensor | None = None) -> Tensor:
-        """``f⁻¹(y) = (y - β_{k-1}) / γ_k + d_{k-1}``, for y in 0 … 1, whose intervals may be known."""
-        pieces = self.reaching(heights) if pieces is None else pieces
-        return ((heights - self.starts[pieces]) / self.shares[pieces] + pieces) / len(self.shares)
-
-    def intervals(self, arguments: Tensor) -> Tensor:
-        """The interval that holds each argument, counted from 0."""
         count = len(self.shares)
-        return (arguments * count).long().clamp_(0, count - 1)
+        pieces = (arguments * count).astype(int).clip(0, count - 1)
+        return self.starts[pieces] + self.shares[pieces] * (arguments * count - pieces)
 
-    def reaching(self, heights: Tensor) -> Tensor:
-        """The interval over which the function reaches each height."""
-        return torch.bucketize(heights, self.starts[1:], right=True)
+    def expand(self, heights: Floats) -> tuple[Floats, Integers]:
+        """``f⁻¹(y) = (y - β_{k-1}) / γ_k + d_{k-1}``, for y in 0 … 1, and the intervals k, counted from 0."""
+        pieces = np.searchsorted(self.starts[1:], heights, side="right")
+        # Intervals count in the heights' type, or numpy would compute in a wider one.
+        within = (heights - self.starts[pieces]) / self.shares[pieces]
+        return (within + pieces.astype(heights.dtype)) / len(self.shares), pieces
 
 
 class Rounding(NamedTuple):
@@ -57,33 +57,34 @@ class Rounding(NamedTuple):
     -------
     curve : Curve
         The curve.
-    pieces : Tensor
+    pieces : array
         For each of the s + 1 rounded heights, the interval of the curve that reaches it.
-    edges : Tensor
+    edges : array
         The s arguments where rounding steps up.
-    levels : Tensor
+    levels : array
         For each rounded height, its argument times the highest outer level, rounded (eq. 14).
     """
 
     curve: Curve
-    pieces: Tensor
-    edges: Tensor
-    levels: Tensor
+    pieces: Integers
+    edges: Floats
+    levels: Floats
 
 
 def curve(theta: Tensor) -> Curve:
     """The curve of parameters θ: ``p = softmax(θ)``, so that θ = 0 is the straight line."""
-    shares = theta.softmax(0)
-    return Curve(shares, torch.cat([shares.new_zeros(1), shares[:-1].cumsum(0)]))
+    shares = theta.detach().softmax(0).cpu().numpy()
+    starts = np.zeros_like(shares)
+    np.cumsum(shares[:-1], out=starts[1:])
+    return Curve(shares, starts)
 
 
 def rounding(bent: Curve, *, steps: int, outer: int) -> Rounding:
     """A curve rounded to ``k / steps`` between compressing and expanding, and to ``k / outer`` after."""
     # Edges are halfway between heights, and all are expanded at once.
-    heights = torch.arange(2 * steps + 1, dtype=bent.starts.dtype, device=bent.starts.device) / 2 / steps
-    pieces = bent.reaching(heights)
-    arguments = bent.expand(heights, pieces)
-    levels = (arguments[::2] * outer).sub_(0.5).ceil_().clamp_(0, outer)
+    heights = np.arange(2 * steps + 1, dtype=bent.starts.dtype) / (2 * steps)
+    arguments, pieces = bent.expand(heights)
+    levels = np.ceil(arguments[::2] * outer - 0.5).clip(0, outer)
     # Where the last share is near 0, the sum before it rounds to 1 and the quotient above to 0.
     levels[-1] = outer
     return Rounding(bent, pieces[::2], arguments[1::2], levels)

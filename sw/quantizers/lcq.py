@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from hdl.formats import Companded, check_bool, check_int
 
 from ..checks import check_positive
 from .base import SMALLEST_SCALE, Quantizer
-from .companding import Rounding, companded_format, curve, rounding
+from .companding import Floats, Rounding, companded_format, curve, rounding
 from .pieces import Pieces, pieces_of
 from .projection import chunks
 
@@ -30,7 +31,7 @@ class _Compand(torch.autograd.Function):
         rounded = quantizer.rounding()
         ctx.quantizer, ctx.rounded, ctx.bound = quantizer, rounded, scale * quantizer.outer
         ctx.pieces = pieces_of(rounded, values, bound=ctx.bound)
-        levels = (rounded.levels[ctx.pieces.index] * scale).to(values.dtype)
+        levels = rounded.levels[ctx.pieces.index] * rounded.levels.dtype.type(scale)
         result = torch.empty_like(values, memory_format=torch.contiguous_format)
         ctx.found = []
         for part, out in chunks(values, result):
@@ -48,19 +49,25 @@ class _Compand(torch.autograd.Function):
         values, result = ctx.saved_tensors
         signed, bound = ctx.quantizer.signed, ctx.bound
         masked = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-        pushes = moments = to_bound = gradient.new_zeros(())
+        pushes, moments, to_bound = np.zeros(()), np.zeros(()), 0.0
         parts = chunks(gradient, values, result, masked)
         for found, (g, x, q, inside) in zip(ctx.found, parts, strict=True):
             low = -bound if signed else 0.0
             torch.ops.aten.hardtanh_backward.grad_input(g, x, low, bound, grad_input=inside)
             pushes = pushes + ctx.pieces.sums(inside * x.sign() if signed else inside, found)
             moments = moments + ctx.pieces.sums(inside * x, found)
-            to_bound = to_bound + torch.dot(g, q)
+            to_bound += torch.dot(g, q).item()
         to_theta, linear = _curve_gradient(ctx, pushes, moments)
-        return masked, (to_bound - linear) / bound, to_theta, None, None
+        return (
+            masked,
+            gradient.new_tensor((to_bound - linear) / bound),
+            gradient.new_tensor(to_theta),
+            None,
+            None,
+        )
 
 
-def _curve_gradient(ctx: Any, pushes: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
+def _curve_gradient(ctx: Any, pushes: Floats, moments: Floats) -> tuple[Floats, float]:
     """θ's gradient, and what the clipping value's one loses to ``x dQ/dx``, from sums over pieces.
 
     Parameters
@@ -69,22 +76,22 @@ def _curve_gradient(ctx: Any, pushes: Tensor, moments: Tensor) -> tuple[Tensor, 
         For each piece the sum of the unclipped gradient, with the value's sign, and of its product with
         the values.
     """
-    rounded, pieces, exact = ctx.rounded, ctx.pieces, ctx.quantizer.exact
-    bent, steps, count = rounded.curve, len(rounded.edges), len(rounded.curve.shares)
+    rounded, pieces = ctx.rounded, ctx.pieces
+    bent, count = rounded.curve, pieces.count
     slopes = bent.slopes
     # Of the interval where each piece's rounded height is expanded again.
     target = rounded.pieces[pieces.index]
     back = slopes[target]
-    linear = (moments * slopes[pieces.interval] / back if exact else moments).sum()
+    linear = moments * slopes[pieces.interval] / back if ctx.quantizer.exact else moments
     pushed = pushes * ctx.bound / back
-    risen = (pieces.index.to(back.dtype) / steps - bent.starts[target]) / back
-    places = torch.cat([pieces.interval, target])
-    offsets = torch.cat([moments / back - pushed * (pieces.interval.to(back.dtype) / count), -pushed * risen])
-    to_slopes = torch.zeros_like(slopes).index_add_(0, places, offsets)
-    to_starts = torch.zeros_like(slopes).index_add_(0, places, torch.cat([pushed, -pushed]))
+    risen = (pieces.index / pieces.steps - bent.starts[target]) / back
+    places = np.concatenate([pieces.interval, target])
+    offsets = np.concatenate([moments / back - pushed * pieces.interval / count, -pushed * risen])
+    to_slopes = np.bincount(places, offsets, minlength=count)
+    to_starts = np.bincount(places, np.concatenate([pushed, -pushed]), minlength=count)
     # Every later interval starts higher by what this one rises.
-    to_shares = (count * to_slopes).add_(to_starts.sum() - to_starts.cumsum(0))
-    return bent.shares * (to_shares - torch.dot(bent.shares, to_shares)), linear
+    to_shares = count * to_slopes + to_starts.sum() - to_starts.cumsum()
+    return bent.shares * (to_shares - bent.shares @ to_shares), linear.sum()
 
 
 class _Companded(Quantizer):
@@ -105,7 +112,6 @@ class _Companded(Quantizer):
         # With one step there is nothing between 0 and the bound to bend.
         self.theta = nn.Parameter(torch.zeros(intervals), requires_grad=self.steps > 1)
 
-    @torch.no_grad()
     def rounding(self) -> Rounding:
         """The curve of the present parameters, and the table that it is rounded to."""
         return rounding(curve(self.theta), steps=self.steps, outer=self.outer)
@@ -113,7 +119,7 @@ class _Companded(Quantizer):
     @property
     def format(self) -> Companded:
         return companded_format(
-            self.rounding().levels.int().tolist(), signed=self.signed, outer_bits=self.outer_bits
+            self.rounding().levels.astype(int).tolist(), signed=self.signed, outer_bits=self.outer_bits
         )
 
     def prepared(self, values: Tensor) -> Tensor:
@@ -141,11 +147,10 @@ class _Companded(Quantizer):
         levels = pieces.take(rounded.levels[pieces.index], pieces.find(flat.abs() if self.signed else flat))
         return (levels.copysign(flat) if self.signed else levels).reshape(prepared.shape).long()
 
-    @torch.no_grad()
     def edges(self) -> Tensor:
-        rounded, fmt = self.rounding(), self.format
-        magnitudes = rounded.levels.new_tensor(fmt.magnitudes[1:])
-        upper = rounded.edges[torch.bucketize(magnitudes, rounded.levels) - 1] * self.outer
+        rounded = self.rounding()
+        places = np.searchsorted(rounded.levels, self.format.magnitudes[1:]) - 1
+        upper = torch.from_numpy(rounded.edges[places] * self.outer).to(self.theta.device)
         return torch.cat([-upper.flip(0), upper]) if self.signed else upper
 
     def forward(self, values: Tensor) -> Tensor:

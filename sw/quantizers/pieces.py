@@ -1,24 +1,17 @@
 """Where a rounded curve is one level and one straight line, found for whole tensors at once."""
 
 from functools import lru_cache
-from itertools import pairwise
 from math import isfinite
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .companding import Rounding
+from .companding import Floats, Integers, Rounding
 
 # A piece and the comparison that decides between it and the next one share 32 bits.
 _PIECE_SHIFT = 24
 _MOST_PIECES = (1 << 31 - _PIECE_SHIFT) - 1
-
-
-@lru_cache(maxsize=64)
-def _cells(steps: int, count: int) -> tuple[Tensor, Tensor]:
-    """The ends of intervals before each cell, one more than there are, and a place past each cell's end."""
-    cells = torch.arange(2 * steps * count + 1)
-    return (cells // (2 * steps)).clamp_(max=count - 1), cells + 1.5
 
 
 class Pieces:
@@ -36,36 +29,36 @@ class Pieces:
 
     Members
     -------
-    interval, index : Tensor
+    interval, index : array
         For every piece the interval of the curve and the rounded height.
     """
 
     def __init__(self, rounded: Rounding, *, bound: float) -> None:
         self.steps, self.count = len(rounded.edges), len(rounded.curve.shares)
-        self.cells, self.edges = 2 * self.steps * self.count, rounded.edges * bound
+        self.cells = 2 * self.steps * self.count
         self.bound, self.per_unit = bound, self.cells / bound
-        self.edge_cells = self._cell(self.edges)
-        places = self.edge_cells.div(2 * self.steps, rounding_mode="floor").clamp_(max=self.count - 1)
-        numbers = torch.arange(self.steps + self.count, device=places.device)
-        self.index = torch.bucketize(numbers, places + numbers[: self.steps])
+        self.edges = rounded.edges * bound
+        self.edge_cells = (self.edges * self.per_unit).astype(int).clip(0, self.cells)
+        passed = np.minimum(self.edge_cells // (2 * self.steps), self.count - 1)
+        numbers = np.arange(self.steps + self.count)
+        self.index = np.searchsorted(passed + numbers[: self.steps], numbers)
         self.interval = numbers - self.index
-
-    def _cell(self, values: Tensor) -> Tensor:
-        return (values * self.per_unit).clamp_(0, self.cells).long()
 
     def find(self, values: Tensor) -> Tensor:
         """What the other methods know the pieces of a vector's values by; values below 0 are in piece 0."""
-        interval = self._cell(values.nan_to_num(0.0)).div_(2 * self.steps, rounding_mode="floor")
-        piece = torch.bucketize(values, self.edges).add_(interval.clamp_(max=self.count - 1))
+        cells = (values * self.per_unit).nan_to_num_(0.0).clamp_(0, self.cells)
+        interval = cells.long().div_(2 * self.steps, rounding_mode="floor").clamp_(max=self.count - 1)
+        piece = interval.add_(torch.bucketize(values, torch.from_numpy(self.edges).to(values.device)))
         return piece.masked_fill_(values.isnan(), len(self.index))
 
-    def take(self, numbers: Tensor, found: Tensor) -> Tensor:
+    def take(self, numbers: Floats, found: Tensor) -> Tensor:
         """One number for every value, given one for every piece; of what is not a number, that."""
-        return torch.cat([numbers, numbers.new_tensor([float("nan")])]).index_select(0, found)
+        table = torch.from_numpy(np.append(numbers, numbers.dtype.type(np.nan)))
+        return table.to(found.device).index_select(0, found)
 
-    def sums(self, values: Tensor, found: Tensor) -> Tensor:
+    def sums(self, values: Tensor, found: Tensor) -> Floats:
         """The sum of a vector's values over every piece."""
-        return values.new_zeros(len(self.index) + 1).index_add_(0, found, values)[:-1]
+        return values.new_zeros(len(self.index) + 1).index_add_(0, found, values)[:-1].cpu().numpy()
 
 
 class PairedPieces(Pieces):
@@ -81,25 +74,26 @@ class PairedPieces(Pieces):
     def __init__(self, rounded: Rounding, *, bound: float) -> None:
         super().__init__(rounded, bound=bound)
         self.shift = len(self.index).bit_length()
-        passed, beyond = _cells(self.steps, self.count)
-        before = torch.bucketize(torch.arange(self.cells + 1), self.edge_cells) + passed
-        limits = (beyond / self.per_unit).view(torch.int32)
-        limits[self.edge_cells] = self.edges.view(torch.int32)
-        self._offsets = ((before + 1 << _PIECE_SHIFT) - limits - 1).int()
+        cells, passed, beyond = _cells(self.steps, self.count)
+        before = np.searchsorted(self.edge_cells, cells) + passed
+        limits = (beyond / np.float32(self.per_unit)).view(np.int32)
+        limits[self.edge_cells] = self.edges.view(np.int32)
+        offsets = (before + 1 << _PIECE_SHIFT) - limits - 1
+        self._offsets = torch.from_numpy(offsets.astype(np.int32))
 
     @staticmethod
     def fit(pieces: Pieces, values: Tensor) -> bool:
         """Whether a vector's pieces can be found so."""
-        if not (values.is_cpu and values.dtype == pieces.edges.dtype == torch.float32):
-            return False
-        cells, ends = pieces.edge_cells.tolist(), pieces.edges.tolist()
         return (
-            values.numel() % 2 == 0
+            values.is_cpu
+            and values.dtype == torch.float32
+            and pieces.edges.dtype == np.float32
+            and values.numel() % 2 == 0
             and len(pieces.index) <= _MOST_PIECES
             # Curves that are all but upright may have edges anywhere.
-            and ends[0] * pieces.per_unit > 0.5
-            and ends[-1] < pieces.bound
-            and all(low < high for low, high in pairwise(cells))
+            and bool(pieces.edges[0] * pieces.per_unit > 0.5)
+            and bool(pieces.edges[-1] < pieces.bound)
+            and bool((pieces.edge_cells[1:] > pieces.edge_cells[:-1]).all())
             # The sum is one pass for all values.
             and isfinite(values.sum().item())
         )
@@ -111,18 +105,25 @@ class PairedPieces(Pieces):
         pairs = piece.short().view(torch.int32)
         return (pairs >> 16 - self.shift).add_(pairs).bitwise_and_((1 << 2 * self.shift) - 1).short()
 
-    def take(self, numbers: Tensor, found: Tensor) -> Tensor:
-        table = numbers.new_zeros(1 << self.shift, 1 << self.shift, 2)
+    def take(self, numbers: Floats, found: Tensor) -> Tensor:
+        table = np.zeros((1 << self.shift, 1 << self.shift, 2), dtype=np.float32)
         table[:, : len(numbers), 0] = numbers
-        table[: len(numbers), :, 1] = numbers.unsqueeze(1)
-        pairs = torch.view_as_complex(table).view(-1).index_select(0, found.int())
+        table[: len(numbers), :, 1] = numbers[:, np.newaxis]
+        pairs = torch.from_numpy(table.view(np.complex64).reshape(-1)).index_select(0, found.int())
         return torch.view_as_real(pairs).view(-1)
 
-    def sums(self, values: Tensor, found: Tensor) -> Tensor:
+    def sums(self, values: Tensor, found: Tensor) -> Floats:
         table = torch.zeros(1 << 2 * self.shift, dtype=torch.complex64)
         table.index_add_(0, found.int(), torch.view_as_complex(values.view(-1, 2)))
-        pairs = torch.view_as_real(table).view(1 << self.shift, 1 << self.shift, 2)
-        return (pairs[..., 0].sum(0) + pairs[..., 1].sum(1))[: len(self.index)]
+        pairs = table.numpy().reshape(1 << self.shift, 1 << self.shift)
+        return (pairs.real.sum(0) + pairs.imag.sum(1))[: len(self.index)]
+
+
+@lru_cache(maxsize=64)
+def _cells(steps: int, count: int) -> tuple[Integers, Integers, Floats]:
+    """Cells by number, one more than there are, the ends of intervals before each, and places past them."""
+    cells = np.arange(2 * steps * count + 1)
+    return cells, np.minimum(cells // (2 * steps), count - 1), (cells + 1.5).astype(np.float32)
 
 
 def pieces_of(rounded: Rounding, values: Tensor, *, bound: float) -> Pieces:
