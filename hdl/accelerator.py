@@ -91,6 +91,7 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             engine.program_start.eq(reader.address),
             engine.start.eq(reader.run),
+            engine.bank.eq(reader.bank),
             writer.start.eq(reader.load),
             responder.start.eq(self.answered),
             responder.status.eq(self.status),
@@ -136,7 +137,7 @@ class Accelerator(wiring.Component):
             writer.stage_data.eq(read.data),
             *(getattr(writer, name).eq(getattr(reader, name)) for name in HEADER_PORTS),
         ]
-        names = ("write_enable", "write_section", "write_address", "write_slice", "write_data")
+        names = [name for name in writer.signature.members if name.startswith("write_")]
         m.d.comb += [getattr(self.engine, name).eq(getattr(writer, name)) for name in names]
 
     def _connect_answers(self, m: Module, responder: Responder) -> None:

@@ -38,7 +38,10 @@ class Array(wiring.Component):
     def __init__(self, *, parameters: AcceleratorParameters) -> None:
         p = parameters
         self._decoder = LoadableDecoder(
-            lanes=p.lanes, code_width=p.code_width, activation_width=p.activation_width, tables=p.tables
+            lanes=p.lanes,
+            code_width=p.code_width,
+            activation_width=p.activation_width,
+            tables=p.banked(p.tables),
         )
         self._rows = array_rows(p)
         self.latency = self._decoder.latency + self._rows.latency

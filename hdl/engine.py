@@ -1,12 +1,14 @@
 """Engine: memories, sequencer, array and requantizer, working through a program."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .array import Array
 from .dot import delayed
 from .layouts import (
+    BANK_WIDTH,
+    SLICE_WIDTH,
     STREAM_WIDTH,
     LayerOpcode,
     Section,
@@ -43,14 +45,16 @@ class Engine(wiring.Component):
         Cycles from a layer's last step until its last output can be read.
     start, program_start : In
         See `Sequencer`.
+    bank : In(8)
+        Valid with `start`: the bank of all memories but the activations' that the run uses.
     busy, done, status : Out
     cycles : Out(32)
         Cycles of the last run.
     write_enable : In(1)
-    write_section : In(8)
+    write_section, write_bank : In(8)
     write_address : In(24)
         Word of the section.
-    write_slice : In(8)
+    write_slice : In(16)
         Slice of the word (`layouts.slice_width`).
     write_data : In(32)
     result_address : In(24)
@@ -74,14 +78,16 @@ class Engine(wiring.Component):
             {
                 "start": In(1),
                 "program_start": In(ADDRESS_WIDTH),
+                "bank": In(BANK_WIDTH),
                 "busy": Out(1),
                 "done": Out(1),
                 "status": Out(Status),
                 "cycles": Out(STREAM_WIDTH),
                 "write_enable": In(1),
                 "write_section": In(8),
+                "write_bank": In(BANK_WIDTH),
                 "write_address": In(ADDRESS_WIDTH),
-                "write_slice": In(8),
+                "write_slice": In(SLICE_WIDTH),
                 "write_data": In(STREAM_WIDTH),
                 "result_address": In(ADDRESS_WIDTH),
                 "result": Out(result_word(p)),
@@ -95,6 +101,9 @@ class Engine(wiring.Component):
         m.submodules.array = array = self._array
         m.submodules.requantizer = requantizer = self._requantizer
         self._register_writes(m)
+        self._bank = Signal(address_width(p.banks))
+        with m.If(self.start & ~self.busy):
+            m.d.sync += self._bank.eq(self.bank)
         self._count_cycles(m, sequencer)
         self._connect_array(m, sequencer, array, requantizer)
         if p.value_words:
@@ -131,7 +140,7 @@ class Engine(wiring.Component):
             array.codes.eq(delayed(m, codes, cycles=READ_LATENCY - 1)),
             array.enable.eq(delayed(m, multiplying, cycles=READ_LATENCY)),
             array.clear.eq(delayed(m, multiplying & step.first, cycles=READ_LATENCY)),
-            array.table.eq(delayed(m, step.table, cycles=READ_LATENCY)),
+            array.table.eq(Cat(delayed(m, step.table, cycles=READ_LATENCY), self._bank)),
             array.inside.eq(delayed(m, step.inside, cycles=READ_LATENCY)),
         ]
         tag = Signal.like(requantizer.tag, name="step_tag")
@@ -143,6 +152,9 @@ class Engine(wiring.Component):
             requantizer.tag.eq(delayed(m, tag.as_value(), cycles=flight)),
             requantizer.accumulators.eq(array.accumulators),
             requantizer.layer.eq(sequencer.layer),
+            requantizer.layer.encoding.eq(
+                self._banked(sequencer.layer.encoding, self._parameters.encodings, self._bank)
+            ),
         ]
 
     def _connect_values(self, m: Module, sequencer: Sequencer, requantizer: Requantizer) -> None:
@@ -173,31 +185,37 @@ class Engine(wiring.Component):
         """One register between the host and all memories, whose write ports are many and far apart."""
         self._selected = {section: Signal(name=f"write_{section.name.lower()}") for section in Section}
         self._address = Signal.like(self.write_address, name="registered_address")
+        self._write_bank = Signal(address_width(self._parameters.banks), name="registered_bank")
         self._slice = Signal.like(self.write_slice, name="registered_slice")
         self._data = Signal.like(self.write_data, name="registered_data")
         m.d.sync += [
             self._address.eq(self.write_address),
+            self._write_bank.eq(self.write_bank),
             self._slice.eq(self.write_slice),
             self._data.eq(self.write_data),
         ]
         for section, selected in self._selected.items():
             m.d.sync += selected.eq(self.write_enable & (self.write_section == section))
 
+    def _banked(self, address: Value, words: int, bank: Value) -> Value:
+        """The address in a memory that has so many words in every bank."""
+        return Cat((address | Const(0, address_width(words)))[: address_width(words)], bank)
+
     def _read(self, m: Module, section: Section, address: Value) -> Value:
         """A memory that only the host writes; returns the word at `address`, one cycle later."""
-        p = self._parameters
+        p, depth = self._parameters, section_depth(self._parameters, section)
         count, width = slices(p, section), slice_width(p, section)
-        store = memory.Memory(shape=unsigned(count * width), depth=section_depth(p, section), init=[])
+        store = memory.Memory(shape=unsigned(count * width), depth=p.banked(depth), init=[])
         m.submodules[section.name.lower()] = store
         write, read = store.write_port(granularity=width), store.read_port()
         selected = self._selected[section] & ~self.busy
         m.d.comb += [
-            write.addr.eq(self._address),
+            write.addr.eq(self._banked(self._address, depth, self._write_bank)),
             write.data.eq(self._data[:width].replicate(count)),
             write.en.eq(Cat(selected & (self._slice == i) for i in range(count))),
             # Never while the host writes: yosys then need not preserve the old word of a collision.
             read.en.eq(self.busy),
-            read.addr.eq(address),
+            read.addr.eq(self._banked(address, depth, self._bank)),
         ]
         return read.data[: section_width(p, section)]
 
@@ -229,12 +247,16 @@ class Engine(wiring.Component):
         return read.data
 
     def _connect_small_tables(self, m: Module, array: Array, requantizer: Requantizer) -> None:
+        places = {
+            section: self._banked(self._address, section_depth(self._parameters, section), self._write_bank)
+            for section in (Section.TABLES, Section.BOUNDARIES)
+        }
         m.d.comb += [
             array.write_enable.eq(self._selected[Section.TABLES] & ~self.busy),
-            array.write_address.eq(self._address),
+            array.write_address.eq(places[Section.TABLES]),
             array.write_data.eq(self._data),
             requantizer.boundary_enable.eq(self._selected[Section.BOUNDARIES] & ~self.busy),
-            requantizer.boundary_address.eq(self._address),
+            requantizer.boundary_address.eq(places[Section.BOUNDARIES]),
             requantizer.boundary_data.eq(self._data),
         ]
 

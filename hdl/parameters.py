@@ -113,6 +113,12 @@ class AcceleratorParameters:
             raise ValueError(f"rows must be a multiple of requantizers, not {self.rows!r}")
         if self.lanes & (self.lanes - 1) or self.lanes < self.requantizers:
             raise ValueError(f"lanes must be a power of two, at least requantizers, not {self.lanes!r}")
+        for name in ("tables", "encodings"):
+            if getattr(self, name) * self.banks > _LIMITS[name]:
+                most = _LIMITS[name] // self.banks
+                raise ValueError(
+                    f"{name} must be at most {most} with {self.banks} banks, not {getattr(self, name)!r}"
+                )
         if self.depth < self.lanes:
             raise ValueError(f"depth must be at least lanes, not {self.depth!r}")
 
@@ -129,6 +135,10 @@ class AcceleratorParameters:
     def fold(self, level: int) -> int:
         """What a row adds too much for each weight of this level, whatever the activation."""
         return (2**self.activation_width - 1) * max(0, -level) if self.folded else 0
+
+    def banked(self, words: int) -> int:
+        """Words of a memory that holds so many in every bank; the bank is the address' top bit."""
+        return words if self.banks == 1 else self.banks << address_width(words)
 
     @property
     def groups(self) -> int:

@@ -105,7 +105,10 @@ class Requantizer(wiring.Component):
     def __init__(self, *, parameters: AcceleratorParameters, accumulator_shape: Shape) -> None:
         self._parameters = p = parameters
         self._encoder = encoder = LoadableEncoder(
-            lanes=p.requantizers, code_width=p.code_width, value_width=VALUE_WIDTH, encodings=p.encodings
+            lanes=p.requantizers,
+            code_width=p.code_width,
+            value_width=VALUE_WIDTH,
+            encodings=p.banked(p.encodings),
         )
         self._summed = _SCALED + 2 + p.limbs.bit_length()
         self._finished = p.requantizer_latency

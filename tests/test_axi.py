@@ -1,5 +1,6 @@
 """The accelerator on AXI, driven by the bus models of cocotbext-axi."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,28 @@ import pytest
 
 from gen.verilog import Design, generate
 from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, PacketOpcode, Section, Status, section_depth
+from hdl.parameters import AcceleratorParameters
 from hdl.registers import REGISTERS, described
 from sw.bits import Words
 from sw.driver import load_packets, response_length, run_packet, sealed, section_packets
 from sw.schedule import program_cycles
-from tests.accelerator_cases import Case, random_case, small
+from tests.accelerator_cases import SHAPES, Case, case, random_case, small
 from verif.simulators import Bench, run
 
 SHAPE = "apot_k1n1_4x4"
 SEEDS = (6, 1)
 """Of networks that load and run in a few hundred cycles."""
+SMALL = small(SHAPE)
+BANKED = replace(
+    SMALL, banks=2, tables=3, encodings=3, weight_words=300, channel_words=100, program_words=150
+)
 BANK_PLACE = PACKET_HEADER["bank"].offset % 32
 PAUSES = [pytest.param(False, id="steady"), pytest.param(True, id="pauses")]
 
 
 @cache
-def design() -> Design:
-    return generate("axi_accelerator", **vars(small(SHAPE)))
+def design(parameters: AcceleratorParameters) -> Design:
+    return generate("axi_accelerator", **vars(parameters))
 
 
 @cache
@@ -52,7 +58,7 @@ def driven(found: Case, *, bank: int = 0) -> dict[str, Any]:
 
 def wrong_packets() -> list[tuple[int, list[int]]]:
     """One of each kind, aimed at what the first network needs; the long ones would fill all of it."""
-    parameters, first = small(SHAPE), network(SEEDS[0])
+    parameters, first = SMALL, network(SEEDS[0])
     depth = section_depth(parameters, Section.WEIGHTS)
     ones = np.full((PAYLOAD_WORDS, 1), 0xFFFF_FFFF, dtype=np.uint32)
     good = {section: section_packets(section, ones, parameters=parameters)[0] for section in Section}
@@ -85,12 +91,20 @@ def wrong_packets() -> list[tuple[int, list[int]]]:
     return [(int(status), packet.tolist()) for status, packet in found]
 
 
-def drive(test: str, folder: Path, *, simulator: str = "icarus", seed: int = 1, **config: Any) -> None:
+def drive(
+    test: str,
+    folder: Path,
+    *,
+    parameters: AcceleratorParameters = SMALL,
+    simulator: str = "icarus",
+    seed: int = 1,
+    **config: Any,
+) -> None:
     verilog = folder / "axi_accelerator.v"
-    design().write(verilog)
+    design(parameters).write(verilog)
     bench = Bench(module="verif.benches.axi_accelerator", toplevel="axi_accelerator", sources=[verilog])
-    registers = described(small(SHAPE))
-    run(bench, simulator=simulator, config={"registers": registers, **config}, tests=[test], seed=seed)
+    config["registers"] = described(parameters)
+    run(bench, simulator=simulator, config=config, tests=[test], seed=seed)
 
 
 @pytest.mark.parametrize("pauses", PAUSES)
@@ -123,6 +137,20 @@ def test_partial_words_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_resets_at_any_time(kind: str, tmp_path: Path) -> None:
     drive(f"{kind}_resets", tmp_path, pauses=kind == "soft", first=driven(network(SEEDS[0])), resets=8)
+
+
+def test_two_networks_stay_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in its bank, with levels and boundaries of its own; no memory's depth is a power of two."""
+    found = [network(SEEDS[0])]
+    monkeypatch.setitem(SHAPES, SHAPE, ("apot_k2n1u", SHAPES[SHAPE][1]))
+    found.append(random_case(SHAPE, SEEDS[1], images=1))
+    contents = [each.compiled.sections for each in found]
+    for section in (Section.TABLES, Section.BOUNDARIES, Section.WEIGHTS, Section.CHANNELS, Section.PROGRAM):
+        assert not np.array_equal(*(each[section] for each in contents)), section
+    first, second = (
+        driven(case(each.network, BANKED, each.images), bank=bank) for bank, each in enumerate(found)
+    )
+    drive("banks", tmp_path, parameters=BANKED, pauses=False, first=first, second=second)
 
 
 @pytest.mark.nightly
