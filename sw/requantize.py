@@ -1,5 +1,6 @@
 """From a real gain and offset per channel to the integer multiplier, bias and shift of the hardware."""
 
+from math import frexp
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,9 @@ def _channel(
     if abs(gain) > largest and abs(offset) < 2**FRACTION_BITS and width >= VALUE_WIDTH:
         # One unit of the accumulator passes all boundaries: so it does with the largest multiplier.
         gain = largest if gain > 0 else -largest
-    for shift in range(SHIFT_LIMIT, -1, -1):
+    # With a larger shift the multiplier cannot fit.
+    most = width - 1 - frexp(gain)[1] if gain else SHIFT_LIMIT
+    for shift in range(min(most, SHIFT_LIMIT), -1, -1):
         # Exact: a float times a power of two, then Python's integers.
         multiplier = round(gain * 2.0**shift)
         rounding = 2**shift // 2 if nearest else 2**shift - 1

@@ -1,7 +1,11 @@
 """The calls of a model's forward pass, and how a refusal names one."""
 
-import re
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
+import torch
 from torch import fx, nn
 
 from hdl.console import RefusedError
@@ -11,13 +15,24 @@ from ..models.pixels import Pixels
 from ..models.resnet import Subsampling
 from ..quantizers import Quantizer
 
+_NOT_THE_MODEL = (str(Path(torch.__file__).parent), __file__)
+
 LEAVES = (*WEIGHTED, Quantizer, Pixels, Subsampling)
 
 
+# Where in a node's meta data the line of the model's source stands that made it.
+_LINE = "source line"
+
+
 class _Tracer(fx.Tracer):
-    def __init__(self) -> None:
-        super().__init__()
-        self.record_stack_traces = True
+    def create_node(self, *arguments: Any, **options: Any) -> fx.Node:
+        node = super().create_node(*arguments, **options)
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_MODEL):
+            frame = frame.f_back
+        if frame is not None:
+            node.meta[_LINE] = f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}"
+        return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
@@ -46,7 +61,4 @@ def described(node: fx.Node, model: nn.Module) -> str:
     else:
         what = str(getattr(node.target, "__name__", node.target))
         name = node.name
-    places = re.findall(r'File "([^"]+)", line (\d+)', node.stack_trace or "")
-    places = [(path, line) for path, line in places if "/torch/" not in path]
-    where = f", {places[-1][0].rpartition('/')[2]} line {places[-1][1]}" if places else ""
-    return f"{name} ({what}{where})"
+    return f"{name} ({what}, {node.meta[_LINE]})" if _LINE in node.meta else f"{name} ({what})"
