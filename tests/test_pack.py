@@ -65,10 +65,15 @@ def test_pack(exported: Interchange, tmp_path: Path) -> None:
 
 
 def off_grid(folder: Path, exported: Interchange) -> list[Any]:
-    weight = exported.tensors["blocks.1.weight"].copy()
-    weight[3, 2, 1, 0] += 0.3 * exported.tensors["blocks.1.scale"]
+    weight = exported.tensors["blocks.1.convolution.weight"].copy()
+    weight[3, 2, 1, 0] += 0.3 * exported.tensors["blocks.1.convolution.scale"]
     path = folder / "net.safetensors"
-    save(Interchange(header=exported.header, tensors=exported.tensors | {"blocks.1.weight": weight}), path)
+    save(
+        Interchange(
+            header=exported.header, tensors=exported.tensors | {"blocks.1.convolution.weight": weight}
+        ),
+        path,
+    )
     return [path]
 
 
@@ -92,12 +97,20 @@ def described(folder: Path, exported: Interchange, **changed: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("prepare", "status", "message"),
     [
-        (off_grid, 1, "net.safetensors: blocks.1.weight[3, 2, 1, 0]: must be a level of apot_k2n1o"),
+        (
+            off_grid,
+            1,
+            "net.safetensors: blocks.1.convolution.weight[3, 2, 1, 0]: must be a level of apot_k2n1o",
+        ),
         (unreadable, 1, "net.pt: must be a checkpoint written by 'train' (unreadable or truncated)"),
         (lambda folder, _: [folder / "none.pt"], 1, "none.pt: no such file or directory"),
         (lambda folder, _: [folder / "none.safetensors"], 1, "none.safetensors: no such file or directory"),
         (lambda *a: fitted(*a, weight_words=9), 1, "net.safetensors: network needs "),
-        (lambda *a: fitted(*a, activation_words=9), 1, "net.safetensors: layer 'blocks.0': activation mem"),
+        (
+            lambda *a: fitted(*a, activation_words=9),
+            1,
+            "net.safetensors: layer 'blocks.0.convolution': activation mem",
+        ),
         (lambda *a: fitted(*a, code_width=3), 1, "must have codes of at most 3 bits and levels of"),
         (lambda *a: [*fitted(*a)[:-1], "none.json"], 1, "none.json: no such file or directory"),
         (lambda *a: described(*a, build_id="0badcafe"), 1, "not 0badcafe; generate it anew"),
