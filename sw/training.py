@@ -58,7 +58,8 @@ class Trainer:
     Raises
     ------
     RefusedError
-        If there are too few images for a batch, or a batch cannot be shared evenly.
+        If there are too few images for a batch, images are too small for the network, or a batch cannot be
+        shared evenly.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Trainer:
         self.dataset = dataset.to(device)
         torch.manual_seed(recipe.seed)
         model = fresh_model(recipe, stage=stage, input_shape=dataset.input_shape, classes=CLASSES)
+        _check_images(model, recipe, dataset)
         self.model = model.to(device)
         self.regularizer = regularizer(recipe)
         self.allocator = allocator(recipe, self.model) if recipe.allocates(stage) else None
@@ -112,7 +114,12 @@ class Trainer:
         lr = float(self.scheduler.get_last_lr()[0])
         loss = accuracy = 0.0
         for step, (images, labels) in enumerate(self.batches(), start=1):
-            result = self.execution.mean(self.train_step(images, labels)).tolist()
+            try:
+                result = self.execution.mean(self.train_step(images, labels)).tolist()
+            except torch.OutOfMemoryError as error:
+                raise RefusedError(
+                    f"--batch-size must be less than {self.recipe.batch_size}: the GPU's memory is full"
+                ) from error
             if not abs(result[0]) < float("inf"):
                 raise RefusedError(
                     f"loss became {result[0]} in epoch {self.epoch + 1} at {self.precision}: "
@@ -210,6 +217,15 @@ def _steps(recipe: Recipe, dataset: Dataset, *, processes: int) -> int:
             f"--batch-size must be a multiple of the {processes} processes, and larger, not {size}"
         )
     return count // size
+
+
+def _check_images(model: nn.Module, recipe: Recipe, dataset: Dataset) -> None:
+    try:
+        predictions(model, dataset.train_images[:1])
+    except RuntimeError as error:
+        raise RefusedError(
+            f"--model {recipe.model} must have larger images than {dataset.input_shape}: {error}"
+        ) from error
 
 
 def allocator(recipe: Recipe, model: nn.Module) -> Allocator:

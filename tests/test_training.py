@@ -223,6 +223,39 @@ def test_fewer_images_are_the_first_ones(few, tmp_path):
         training.Trainer(replace(recipe, images=30), few, stage=0)
 
 
+def with_images(few: Dataset, *shape: int) -> Dataset:
+    """The labels of a data set, with blank images of another shape."""
+    return replace(
+        few,
+        train_images=torch.zeros(len(few.train_labels), *shape, dtype=torch.uint8),
+        test_images=torch.zeros(len(few.test_labels), *shape, dtype=torch.uint8),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_images_of_another_shape(straight, few, tmp_path):
+    message = r"net.pt: images must have shape \(1, 8, 8\) as before, not \(1, 9, 8\)"
+    with pytest.raises(RefusedError, match=message):
+        training.train(RECIPE, with_images(few, 1, 9, 8), straight[1], resumed=straight[0])
+    small = Recipe(model="vgg_small", scheme="float", epochs=1, batch_size=32)
+    with pytest.raises(RefusedError) as caught:
+        training.train(small, with_images(few, 1, 3, 5), tmp_path / "net.pt")
+    assert str(caught.value).startswith(
+        "--model vgg_small must have larger images than (1, 3, 5): Given input"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_that_is_full(few, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand so on")
+
+    monkeypatch.setattr(training.Trainer, "train_step", full)
+    message = r"^--batch-size must be less than 32: the GPU's memory is full$"
+    with pytest.raises(RefusedError, match=message):
+        training.train(RECIPE, few, tmp_path / "net.pt")
+
+
 def test_batch_larger_than_the_data(few):
     with pytest.raises(RefusedError, match="--batch-size must be at most the 96 training images, not 97"):
         training.Trainer(Recipe(batch_size=97), few, stage=0)
