@@ -13,6 +13,7 @@ from mkdocs.exceptions import PluginError
 
 from hdl import layouts
 from hdl.formats import SCHEMES, APoT, Format, PoT, Uniform, apot, basis, named
+from hdl.registers import REGISTERS
 
 Named = tuple[tuple[str, ...], click.Command]
 
@@ -95,6 +96,19 @@ def numbers(name: str) -> str:
     return table(("Number", "Name"), ((member.value, f"`{member.name}`") for member in members))
 
 
+def registers() -> str:
+    """Every field of every register."""
+    rows = []
+    for register in REGISTERS:
+        for field in register.fields:
+            bits = f"{field.low + field.width - 1}:{field.low}" if field.width > 1 else field.low
+            reset = "" if field.reset is None else f"{field.reset:#x}" if field.reset > 9 else field.reset
+            place = f"`{register.address:#04x}`"
+            names = f"`{register.name}`", f"`{field.name}`"
+            rows.append((place, *names, bits, field.access.value, reset, field.description))
+    return table(("Address", "Register", "Field", "Bits", "Access", "Reset", ""), rows)
+
+
 def command_line() -> str:
     """Help of every command of every package that can be run with ``python -m``."""
     parts = []
@@ -144,5 +158,6 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "layout": layout,
     "levels": levels,
     "numbers": numbers,
+    "registers": registers,
     "schemes": schemes,
 }

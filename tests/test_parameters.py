@@ -99,6 +99,8 @@ def test_value_words_may_be_none_at_all(value: Any) -> None:
         ({"lanes": 12}, ValueError, "lanes must be a power of two, at least requantizers, not 12"),
         ({"lanes": 4}, ValueError, "lanes must be a power of two, at least requantizers, not 4"),
         ({"depth": 15}, ValueError, "depth must be at least lanes, not 15"),
+        ({"tables": 9, "banks": 2}, ValueError, "tables must be at most 8 with 2 banks, not 9"),
+        ({"encodings": 16, "banks": 2}, ValueError, "encodings must be at most 8 with 2 banks, not 16"),
     ],
 )
 def test_refusals(changed: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -114,9 +116,18 @@ def test_an_unknown_format_is_refused() -> None:
 
 
 def test_limits_themselves_are_accepted() -> None:
-    most = {name: value for name, value in LIMITS.items() if name not in ("requantizers", "code_width")}
+    most = {
+        name: value for name, value in LIMITS.items() if name not in ("requantizers", "code_width", "banks")
+    }
     assert AcceleratorParameters(**most).groups == 32
+    assert AcceleratorParameters(banks=2, tables=8, encodings=8).tables == 8
     assert AcceleratorParameters(requantizers=32, code_width=1, rows=32, lanes=32).groups == 1
+
+
+def test_the_bank_is_the_top_bit_of_an_address() -> None:
+    two = AcceleratorParameters(banks=2)
+    assert [two.banked(words) for words in (1, 2, 3, 100, 128, 129)] == [2, 4, 8, 256, 256, 512]
+    assert AcceleratorParameters().banked(100) == 100
 
 
 def test_json_round_trip() -> None:
