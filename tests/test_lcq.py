@@ -8,7 +8,7 @@ from torch import Tensor
 from hdl.formats import named
 from sw.quantizers import LCQActivation, LCQWeight
 from sw.quantizers.companding import companded_format, curve, rounding
-from sw.quantizers.pieces import PairedPieces, Pieces, pieces_of
+from sw.quantizers.pieces import PairTable, Pieces, Search, finder
 
 CASES = [*((True, bits) for bits in (3, 4, 5)), *((False, bits) for bits in (2, 3, 4))]
 
@@ -228,6 +228,13 @@ def around(points: Tensor) -> Tensor:
     return torch.cat([points, torch.nextafter(points, up), torch.nextafter(points, down)])
 
 
+def taken(way, numbers, x: Tensor) -> Tensor:
+    """The number of the piece of every value."""
+    result = torch.empty_like(x)
+    way.take(numbers, way.find(x), out=result)
+    return result
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 6])
 @pytest.mark.parametrize("intervals", [1, 5, 16])
 @pytest.mark.parametrize("bent", [0.0, 0.5, 3.0])
@@ -240,15 +247,14 @@ def test_the_table_of_pieces_equals_a_search(bits, intervals, bent, bound):
     edges, ends = torch.from_numpy(plain.edges), torch.linspace(0, bound, intervals + 1)
     special = torch.tensor([-0.0, -1.0, 1e-30, -1e-30, 2 * bound, 1e30])
     x = around(torch.cat([edges, ends, special, torch.linspace(-0.1, 1.2, 2001) * bound])).repeat(2)
-    paired = pieces_of(table, x, bound=bound)
-    assert isinstance(paired, PairedPieces)
+    assert isinstance(finder(plain, x), PairTable)
     levels = torch.from_numpy(table.levels)[torch.bucketize(x, edges)]
     numbers = np.arange(len(plain.index), dtype=np.float32)
-    found = plain.take(numbers, plain.find(x))
-    for pieces in (plain, paired):
-        assert torch.equal(pieces.take(table.levels[pieces.index], pieces.find(x)), levels)
-        assert torch.equal(pieces.take(numbers, pieces.find(x)), found)
-        counts = pieces.sums(torch.ones_like(x), pieces.find(x))
+    found = taken(Search(plain), numbers, x)
+    for way in (Search(plain), PairTable(plain)):
+        assert torch.equal(taken(way, table.levels[plain.index], x), levels)
+        assert torch.equal(taken(way, numbers, x), found)
+        counts = way.sums(torch.ones_like(x), way.find(x))
         assert counts.tolist() == torch.bincount(found.int(), minlength=len(numbers)).tolist()
     expected = (x / bound * intervals).clamp(0, intervals - 1).floor()
     # Ends of intervals may be off by the rounding of a quotient.
@@ -268,8 +274,8 @@ def test_the_table_of_pieces_equals_a_search(bits, intervals, bent, bound):
 )
 def test_what_no_table_fits_is_searched(intervals, x):
     """An odd number of values, what is not finite or not float32, more pieces than 127."""
-    pieces = pieces_of(rounding(curve(torch.zeros(intervals)), steps=15, outer=255), x, bound=2.0)
-    assert type(pieces) is Pieces
+    pieces = Pieces(rounding(curve(torch.zeros(intervals)), steps=15, outer=255), bound=2.0)
+    assert isinstance(finder(pieces, x), Search)
 
 
 @pytest.mark.parametrize(("place", "edge"), [(0, 1e-4), (7, 0.5799), (14, 1.0)])
@@ -278,10 +284,11 @@ def test_edges_too_close_for_a_table_are_searched(place, edge):
     table = rounding(curve(torch.zeros(16)), steps=15, outer=255)
     table.edges[7:9], table.edges[place] = (0.5, 0.58), edge
     x = torch.linspace(0, 2.2, 1000)
-    pieces = pieces_of(table, x, bound=2.0)
-    assert type(pieces) is Pieces
+    pieces = Pieces(table, bound=2.0)
+    way = finder(pieces, x)
+    assert isinstance(way, Search)
     levels = torch.from_numpy(table.levels)[torch.bucketize(x, torch.from_numpy(pieces.edges))]
-    assert torch.equal(pieces.take(table.levels[pieces.index], pieces.find(x)), levels)
+    assert torch.equal(taken(way, table.levels[pieces.index], x), levels)
 
 
 def test_a_step_is_the_same_by_table_and_by_search():

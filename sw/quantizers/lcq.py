@@ -11,7 +11,8 @@ from hdl.formats import Companded, check_bool, check_int
 from ..checks import check_positive
 from .base import SMALLEST_SCALE, Quantizer
 from .companding import Floats, Rounding, companded_format, curve, rounding
-from .pieces import Pieces, pieces_of
+from .normalize import dot
+from .pieces import Pieces, Search, finder
 from .projection import chunks
 
 SMALLEST_VARIANCE = 1e-24
@@ -30,13 +31,14 @@ class _Compand(torch.autograd.Function):
     ) -> Tensor:
         rounded = quantizer.rounding()
         ctx.quantizer, ctx.rounded, ctx.bound = quantizer, rounded, scale * quantizer.outer
-        ctx.pieces = pieces_of(rounded, values, bound=ctx.bound)
+        ctx.pieces = Pieces(rounded, bound=ctx.bound)
+        ctx.finder = finder(ctx.pieces, values)
         levels = rounded.levels[ctx.pieces.index] * rounded.levels.dtype.type(scale)
         result = torch.empty_like(values, memory_format=torch.contiguous_format)
         ctx.found = []
         for part, out in chunks(values, result):
-            found = ctx.pieces.find(part.abs() if quantizer.signed else part)
-            out.copy_(ctx.pieces.take(levels, found))
+            found = ctx.finder.find(part.abs() if quantizer.signed else part)
+            ctx.finder.take(levels, found, out=out)
             ctx.found.append(found)
         if quantizer.signed:
             result.copysign_(values)
@@ -54,8 +56,8 @@ class _Compand(torch.autograd.Function):
         for found, (g, x, q, inside) in zip(ctx.found, parts, strict=True):
             low = -bound if signed else 0.0
             torch.ops.aten.hardtanh_backward.grad_input(g, x, low, bound, grad_input=inside)
-            pushes = pushes + ctx.pieces.sums(inside * x.sign() if signed else inside, found)
-            moments = moments + ctx.pieces.sums(inside * x, found)
+            pushes = pushes + ctx.finder.sums(inside * x.sign() if signed else inside, found)
+            moments = moments + ctx.finder.sums(inside * x, found)
             to_bound += torch.dot(g, q).item()
         to_theta, linear = _curve_gradient(ctx, pushes, moments)
         return (
@@ -92,6 +94,30 @@ def _curve_gradient(ctx: Any, pushes: Floats, moments: Floats) -> tuple[Floats, 
     # Every later interval starts higher by what this one rises.
     to_shares = count * to_slopes + to_starts.sum() - to_starts.cumsum()
     return bent.shares * (to_shares - bent.shares @ to_shares), linear.sum()
+
+
+def _deviation(centred: Tensor) -> Tensor:
+    """The biased deviation of values whose mean is 0; never quite 0."""
+    return (dot(centred, centred) / centred.numel()).clamp_min(SMALLEST_VARIANCE).sqrt()
+
+
+class _Centre(torch.autograd.Function):
+    """``w - µ`` and σ, with closed-form gradients: autograd would take seven kernels for either way."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor) -> tuple[Tensor, Tensor]:
+        centred = weights - weights.mean()
+        deviation = _deviation(centred)
+        ctx.save_for_backward(centred, deviation)
+        return centred, deviation
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        to_centred, to_deviation = gradients
+        centred, deviation = ctx.saved_tensors
+        # dσ/dw = (w - µ) / (N σ), whose mean is 0; constant weights, whose σ is a fixed one, are 0 there.
+        slope = to_deviation / (deviation * centred.numel())
+        return torch.addcmul(to_centred - to_centred.mean(), centred, slope)
 
 
 class _Companded(Quantizer):
@@ -143,9 +169,11 @@ class _Companded(Quantizer):
         """The outer level of every value (int64)."""
         rounded, prepared = self.rounding(), self.prepared(values)
         pieces = Pieces(rounded, bound=self._scale(self.bound(prepared)) * self.outer)
-        flat = prepared.reshape(-1)
-        levels = pieces.take(rounded.levels[pieces.index], pieces.find(flat.abs() if self.signed else flat))
-        return (levels.copysign(flat) if self.signed else levels).reshape(prepared.shape).long()
+        flat, search = prepared.reshape(-1), Search(pieces)
+        levels = torch.empty_like(flat)
+        found = search.find(flat.abs() if self.signed else flat)
+        search.take(rounded.levels[pieces.index], found, out=levels)
+        return (levels.copysign_(flat) if self.signed else levels).reshape(prepared.shape).long()
 
     def edges(self) -> Tensor:
         rounded = self.rounding()
@@ -211,7 +239,12 @@ class LCQWeight(_Companded):
         return values - values.mean()
 
     def bound(self, prepared: Tensor) -> Tensor:
-        return self.alpha * prepared.square().mean().clamp_min(SMALLEST_VARIANCE).sqrt()
+        return self.alpha * _deviation(prepared)
+
+    def forward(self, values: Tensor) -> Tensor:
+        prepared, deviation = _Centre.apply(values)
+        bound = self.alpha * deviation
+        return _Compand.apply(prepared, bound, self.theta, self, self._scale(bound.detach()))
 
 
 class LCQActivation(_Companded):

@@ -44,25 +44,33 @@ class Pieces:
         self.index = np.searchsorted(passed + numbers[: self.steps], numbers)
         self.interval = numbers - self.index
 
+
+class Search:
+    """Finds the pieces of any vector's values by a search among the edges."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self.pieces, self.width = pieces, len(pieces.index)
+
     def find(self, values: Tensor) -> Tensor:
         """What the other methods know the pieces of a vector's values by; values below 0 are in piece 0."""
-        cells = (values * self.per_unit).nan_to_num_(0.0).clamp_(0, self.cells)
-        interval = cells.long().div_(2 * self.steps, rounding_mode="floor").clamp_(max=self.count - 1)
-        piece = interval.add_(torch.bucketize(values, torch.from_numpy(self.edges).to(values.device)))
-        return piece.masked_fill_(values.isnan(), len(self.index))
+        pieces = self.pieces
+        cells = (values * pieces.per_unit).nan_to_num_(0.0).clamp_(0, pieces.cells)
+        interval = cells.long().div_(2 * pieces.steps, rounding_mode="floor").clamp_(max=pieces.count - 1)
+        piece = interval.add_(torch.bucketize(values, torch.from_numpy(pieces.edges).to(values.device)))
+        return piece.masked_fill_(values.isnan(), self.width)
 
-    def take(self, numbers: Floats, found: Tensor) -> Tensor:
+    def take(self, numbers: Floats, found: Tensor, *, out: Tensor) -> None:
         """One number for every value, given one for every piece; of what is not a number, that."""
         table = torch.from_numpy(np.append(numbers, numbers.dtype.type(np.nan)))
-        return table.to(found.device).index_select(0, found)
+        torch.index_select(table.to(found.device), 0, found, out=out)
 
     def sums(self, values: Tensor, found: Tensor) -> Floats:
         """The sum of a vector's values over every piece."""
-        return values.new_zeros(len(self.index) + 1).index_add_(0, found, values)[:-1].cpu().numpy()
+        return values.new_zeros(self.width + 1).index_add_(0, found, values)[:-1].cpu().numpy()
 
 
-class PairedPieces(Pieces):
-    """The same by a table, for an even number of finite float32 on a CPU, of which two are looked up at once.
+class PairTable:
+    """The same as `Search` for an even number of finite float32 on a CPU, two of which are looked up at once.
 
     A search among so many breaks would take most of a training step, and so would a sum for every piece.
     Slopes of a curve are at most K, so that the edges of s steps are at least ``1 / (s K)`` apart: of cells
@@ -71,62 +79,63 @@ class PairedPieces(Pieces):
     eight ones to be the piece, whichever side of the edge the value lies on.
     """
 
-    def __init__(self, rounded: Rounding, *, bound: float) -> None:
-        super().__init__(rounded, bound=bound)
-        self.shift = len(self.index).bit_length()
-        cells, passed, beyond = _cells(self.steps, self.count)
-        before = np.searchsorted(self.edge_cells, cells) + passed
-        limits = (beyond / np.float32(self.per_unit)).view(np.int32)
-        limits[self.edge_cells] = self.edges.view(np.int32)
+    def __init__(self, pieces: Pieces) -> None:
+        self.pieces, self.width = pieces, len(pieces.index)
+        self.shift = self.width.bit_length()
+        passed, beyond = _cells(pieces.steps, pieces.count)
+        before = passed + np.bincount(pieces.edge_cells + 1, minlength=len(passed) + 1)[:-1].cumsum()
+        limits = (beyond / np.float32(pieces.per_unit)).view(np.int32)
+        limits[pieces.edge_cells] = pieces.edges.view(np.int32)
         offsets = (before + 1 << _PIECE_SHIFT) - limits - 1
         self._offsets = torch.from_numpy(offsets.astype(np.int32))
 
     @staticmethod
-    def fit(pieces: Pieces, values: Tensor) -> bool:
+    def fits(pieces: Pieces, values: Tensor) -> bool:
         """Whether a vector's pieces can be found so."""
+        cells, edges = pieces.edge_cells, pieces.edges
         return (
             values.is_cpu
             and values.dtype == torch.float32
-            and pieces.edges.dtype == np.float32
+            and edges.dtype == np.float32
             and values.numel() % 2 == 0
             and len(pieces.index) <= _MOST_PIECES
             # Curves that are all but upright may have edges anywhere.
-            and bool(pieces.edges[0] * pieces.per_unit > 0.5)
-            and bool(pieces.edges[-1] < pieces.bound)
-            and bool((pieces.edge_cells[1:] > pieces.edge_cells[:-1]).all())
+            and bool(edges[0] * pieces.per_unit > 0.5)
+            and bool(edges[-1] < pieces.bound)
+            and bool((cells[1:] > cells[:-1]).all())
             # The sum is one pass for all values.
             and isfinite(values.sum().item())
         )
 
     def find(self, values: Tensor) -> Tensor:
-        clipped = values.clamp(0.5 / self.per_unit, self.bound)
-        piece = self._offsets.index_select(0, (clipped * self.per_unit).int())
+        pieces = self.pieces
+        clipped = values.clamp(0.5 / pieces.per_unit, pieces.bound)
+        piece = self._offsets.index_select(0, (clipped * pieces.per_unit).int())
         piece.add_(clipped.view(torch.int32)).bitwise_right_shift_(_PIECE_SHIFT)
         pairs = piece.short().view(torch.int32)
-        return (pairs >> 16 - self.shift).add_(pairs).bitwise_and_((1 << 2 * self.shift) - 1).short()
+        return (pairs >> 16 - self.shift).add_(pairs).bitwise_and_((1 << 2 * self.shift) - 1)
 
-    def take(self, numbers: Floats, found: Tensor) -> Tensor:
+    def take(self, numbers: Floats, found: Tensor, *, out: Tensor) -> None:
         table = np.zeros((1 << self.shift, 1 << self.shift, 2), dtype=np.float32)
-        table[:, : len(numbers), 0] = numbers
-        table[: len(numbers), :, 1] = numbers[:, np.newaxis]
-        pairs = torch.from_numpy(table.view(np.complex64).reshape(-1)).index_select(0, found.int())
-        return torch.view_as_real(pairs).view(-1)
+        table[:, : self.width, 0] = numbers
+        table[: self.width, :, 1] = numbers[:, np.newaxis]
+        pairs = torch.from_numpy(table.view(np.complex64).reshape(-1))
+        torch.index_select(pairs, 0, found, out=torch.view_as_complex(out.view(-1, 2)))
 
     def sums(self, values: Tensor, found: Tensor) -> Floats:
         table = torch.zeros(1 << 2 * self.shift, dtype=torch.complex64)
-        table.index_add_(0, found.int(), torch.view_as_complex(values.view(-1, 2)))
+        table.index_add_(0, found, torch.view_as_complex(values.view(-1, 2)))
         pairs = table.numpy().reshape(1 << self.shift, 1 << self.shift)
-        return (pairs.real.sum(0) + pairs.imag.sum(1))[: len(self.index)]
+        return (pairs.real.sum(0) + pairs.imag.sum(1))[: self.width]
 
 
 @lru_cache(maxsize=64)
-def _cells(steps: int, count: int) -> tuple[Integers, Integers, Floats]:
-    """Cells by number, one more than there are, the ends of intervals before each, and places past them."""
+def _cells(steps: int, count: int) -> tuple[Integers, Floats]:
+    """For every cell, and one more, the ends of intervals before it, and a place past it."""
     cells = np.arange(2 * steps * count + 1)
-    return cells, np.minimum(cells // (2 * steps), count - 1), (cells + 1.5).astype(np.float32)
+    return np.minimum(cells // (2 * steps), count - 1), (cells + 1.5).astype(np.float32)
 
 
-def pieces_of(rounded: Rounding, values: Tensor, *, bound: float) -> Pieces:
-    """The pieces of a rounded curve, which find a tensor's values the fastest way there is for them."""
-    pieces = Pieces(rounded, bound=bound)
-    return PairedPieces(rounded, bound=bound) if PairedPieces.fit(pieces, values) else pieces
+def finder(pieces: Pieces, values: Tensor) -> Search | PairTable:
+    """The fastest way to find a tensor's pieces."""
+    return PairTable(pieces) if PairTable.fits(pieces, values) else Search(pieces)
