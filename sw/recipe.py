@@ -19,7 +19,7 @@ MODELS = (
     "small_cnn",
     "resnet10",
     "resnet20",
-    "resnet20_half",
+    "resnet20_small",
     "resnet20_projection",
     "resnet56",
     "resnet56_projection",

@@ -26,7 +26,8 @@ PARAMETERS = {
     "mobilenet_v2": 3_504_872,
     "resnet20": 269_722,
     # Convolutions of 8, 16 and 32 channels, each followed by normalization, and the linear layer.
-    "resnet20_half": 9 * (3 * 8 + 6 * 8 * 8 + 8 * 16 + 5 * 16 * 16 + 16 * 32 + 5 * 32 * 32)
+    "resnet20_small": 49 * 8
+    + 9 * (6 * 8 * 8 + 8 * 16 + 5 * 16 * 16 + 16 * 32 + 5 * 32 * 32)
     + 2 * (7 * 8 + 6 * 16 + 6 * 32)
     + (32 * 10 + 10),
     "resnet20_projection": 269_722 + 16 * 32 + 32 * 64 + 2 * (32 + 64),
@@ -51,7 +52,7 @@ def one_thread():
 
 
 def shape_of(name: str) -> tuple[int, int, int]:
-    return (3, 224, 224) if name in LARGE else (1, 28, 28) if name == "resnet10" else (3, 32, 32)
+    return (3, 224, 224) if name in LARGE else (1, 28, 28) if name in ("resnet10", "resnet20_small") else (3, 32, 32)
 
 
 def on_meta(name: str, *, input_shape: tuple[int, int, int] | None = None) -> nn.Module:

@@ -37,7 +37,7 @@ def cluster(scheduler: str | None, *, workers: int) -> "Iterator[Client]":
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=None,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 silence_logs=CRITICAL,
             )
         with local, Client(local) as client:

@@ -35,7 +35,7 @@ __all__ = [
 FLOAT_MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet10": partial(ResNet, blocks=(1, 1, 1, 1), width=16, stem=7),
     "resnet20": partial(ResNet, blocks=(3, 3, 3), width=16, shortcut=Subsampling),
-    "resnet20_half": partial(ResNet, blocks=(3, 3, 3), width=8, shortcut=Subsampling),
+    "resnet20_small": partial(ResNet, blocks=(3, 3, 3), width=8, stem=7, shortcut=Subsampling),
     "resnet20_projection": partial(ResNet, blocks=(3, 3, 3), width=16),
     "resnet56": partial(ResNet, blocks=(9, 9, 9), width=16, shortcut=Subsampling),
     "resnet56_projection": partial(ResNet, blocks=(9, 9, 9), width=16),
