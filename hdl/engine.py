@@ -43,6 +43,8 @@ class Engine(wiring.Component):
     -------
     drain : int
         Cycles from a layer's last step until its last output can be read.
+    activations, values : Memory
+        For simulations to look into; `values` only if there are any.
     start, program_start : In
         See `Sequencer`.
     bank : In(8)
@@ -72,7 +74,8 @@ class Engine(wiring.Component):
             depth=p.activation_words,
             init=[],
         )
-        self.values = memory.Memory(shape=unsigned(values_word(p).size), depth=p.value_words, init=[])
+        if p.value_words:
+            self.values = memory.Memory(shape=unsigned(values_word(p).size), depth=p.value_words, init=[])
         self.drain = 1 + READ_LATENCY + self._array.latency + self._requantizer.latency
         super().__init__(
             {

@@ -23,6 +23,7 @@ PARAMETERS = AcceleratorParameters(
     channel_words=12,
     program_words=60,
     result_words=6,
+    value_words=14,
 )
 """Memories whose sizes are no powers of two, tables and encodings likewise."""
 

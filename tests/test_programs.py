@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from hdl.layouts import LAYER, Section, Status
+from hdl.layouts import LAYER, LayerOpcode, Section, Status
 from tests.engine_bench import (
     GOOD,
     PARAMETERS,
@@ -27,10 +27,16 @@ LONGEST = 3000
 Changes = dict[str, int]
 
 
-REACHABLE = {Status.DONE, *(each for each in Status if Status.LAYER_OPCODE <= each <= Status.OUTPUT_RANGE)}
+REACHABLE = {Status.DONE, *(each for each in Status if each >= Status.LAYER_OPCODE)}
+POOLS = {
+    "opcode": LayerOpcode.MAXIMUM,
+    **dict.fromkeys(("passes", "kernel_height", "kernel_width", "input_height", "output_height"), 1),
+    "count": PARAMETERS.groups,
+}
+"""One pixel; a change of `count` is one of its pass."""
 TO_CODES = {"to_results": 0, "to_codes": 1}
 WRONG: list[tuple[Status, Changes]] = [
-    (Status.LAYER_OPCODE, {"opcode": 2}),
+    (Status.LAYER_OPCODE, {"opcode": 4}),
     (Status.LAYER_OPCODE, {"opcode": 255}),
     *((Status.ZERO_DIMENSION, {name: 0}) for name in DIMENSIONS),
     (Status.LAYER_LIMIT, {"passes": PARAMETERS.passes + 1}),
@@ -47,6 +53,17 @@ WRONG: list[tuple[Status, Changes]] = [
     (Status.OUTPUT_RANGE, {"output": PARAMETERS.result_words - 3}),
     (Status.OUTPUT_RANGE, {"output": 2 * PARAMETERS.activation_words - 3, **TO_CODES}),
     (Status.OUTPUT_RANGE, {"output": 2**24 - 1, **TO_CODES}),
+    (Status.LAYER_LIMIT, {"opcode": LayerOpcode.SUM}),
+    (Status.LAYER_LIMIT, {**POOLS, "add_residual": 1}),
+    (Status.VALUES_RANGE, {**POOLS, "origin": PARAMETERS.value_words - 1}),
+    (Status.VALUES_RANGE, {**POOLS, "origin": -1}),
+    (Status.VALUES_RANGE, {"to_values": 1, "values": PARAMETERS.value_words}),
+    (Status.VALUES_RANGE, {"to_values": 1, "values": PARAMETERS.value_words - 1}),
+    (Status.VALUES_RANGE, {"to_values": 1, "values": PARAMETERS.value_words - 2, "values_pitch": 1}),
+    (Status.VALUES_RANGE, {"to_values": 1, "values": 2**24 - 1}),
+    (Status.RESIDUAL_RANGE, {"add_residual": 1, "residual": PARAMETERS.value_words}),
+    (Status.RESIDUAL_RANGE, {"add_residual": 1, "residual": PARAMETERS.value_words - 1}),
+    (Status.RESIDUAL_RANGE, {"add_residual": 1, "residual": 0, "residual_pitch": 2**24 - 1}),
 ]
 """What is changed in the good layer; the ranges also by a single word at their very end."""
 
@@ -60,8 +77,21 @@ JUST_RIGHT: list[Changes] = [
     {"origin": PARAMETERS.activation_words - 11},
     {"origin": -4, "padding": 1},
     {"input_height": 1, "origin": 21},
+    {"to_values": 1, "values": PARAMETERS.value_words - 2},
+    {"to_values": 1, "values": PARAMETERS.value_words - 3, "values_pitch": 1},
+    {"add_residual": 1, "residual": PARAMETERS.value_words - 2},
+    {"values": 2**24 - 1, "residual": 2**24 - 1, "rectify": 1, "linear": 1, "linear_bits": 255},
+    {**POOLS, "origin": PARAMETERS.value_words - 2},
+    {**POOLS, "origin": -4, "padding": 1, "output_height": 1},
 ]
 """The last words of each memory; padding reads nothing, wherever it lies."""
+
+
+def changed_program(changed: Changes) -> list[int]:
+    """The good program with its layer changed, and with as many passes as that says it has."""
+    passes = (*PASSES, PASSES[0])[: min(3, changed.get("passes", 2))]
+    passes = ({"count": changed["count"]},) if "count" in changed else passes
+    return filled(program([layer(**{name: changed[name] for name in changed if name != "count"})], passes))
 
 
 def test_every_status_of_a_run_is_reached() -> None:
@@ -74,7 +104,7 @@ def test_wrong_layers_end_with_their_status() -> None:
     async def test(bench: Bench) -> None:
         await bench.check_good()
         for status, changed in WRONG:
-            words = filled(program([layer(**changed)]))
+            words = changed_program(changed)
             assert fate(words, PARAMETERS).statuses == {status}, changed
             await bench.load(Section.PROGRAM, words)
             assert await bench.expect(fate(words, PARAMETERS)) == status
@@ -102,7 +132,7 @@ def test_wrong_passes_end_with_their_status() -> None:
 def test_the_last_words_of_each_memory_are_used() -> None:
     async def test(bench: Bench) -> None:
         for changed in JUST_RIGHT:
-            words = filled(program([layer(**changed)], (*PASSES, PASSES[0])[: changed.get("passes", 2)]))
+            words = changed_program(changed)
             await bench.load(Section.PROGRAM, words)
             assert await bench.expect(fate(words, PARAMETERS)) == Status.DONE, changed
         await bench.check_good()
@@ -151,15 +181,20 @@ def test_programs_end_within_their_memory() -> None:
 
 
 def garbage(draw: random.Random) -> list[int]:
-    """A good program with flipped bits or fields, or nothing but random words behind a good layer."""
-    words = program([layer(passes=1 + draw.randrange(2)) for _ in range(draw.randint(1, 2))])
+    """Nothing but random words, or good layers with flipped bits or wrong fields."""
     kind = draw.randrange(3)
     if kind == 0:
         return [draw.getrandbits(32) for _ in range(PARAMETERS.program_words)]
+    forms: tuple[Changes, ...] = ({}, {"to_values": 1}, {"add_residual": 1, "residual_pitch": 2})
+    layers = [layer(passes=draw.randint(1, 2), **draw.choice(forms)) for _ in range(draw.randint(1, 2))]
+    if kind == 1:
+        for _ in range(draw.randint(1, 3)):
+            name = draw.choice([name for name, _ in LAYER])
+            draw.choice(layers)[name] = draw.choice((0, 1, draw.randrange(32), (1 << LAYER[name].width) - 1))
+        return filled(program(layers))[: PARAMETERS.program_words]
+    words = program(layers)
     for _ in range(draw.randint(1, 6)):
-        place = draw.randrange(draw.choice((6, len(words))))
-        change = 1 << draw.randrange(32) if kind == 1 else draw.randrange(8) << 8 * draw.randrange(4)
-        words[place] ^= change
+        words[draw.randrange(len(words))] ^= 1 << draw.randrange(32)
     return filled(words)[: PARAMETERS.program_words]
 
 
