@@ -1,6 +1,6 @@
 """From a real gain and offset per channel to the integer multiplier, bias and shift of the hardware."""
 
-from math import frexp
+from math import copysign, frexp
 from typing import NamedTuple
 
 import numpy as np
@@ -93,10 +93,7 @@ def _channel(
 ) -> tuple[int, int, int]:
     if not (np.isfinite(gain) and np.isfinite(offset)):
         raise RefusedError(f"{where}: gain and offset must be finite, not {gain!r}, {offset!r}")
-    largest = 2 ** (VALUE_WIDTH - 1) - 1
-    if abs(gain) > largest and abs(offset) < 2**FRACTION_BITS and width >= VALUE_WIDTH:
-        # One unit of the accumulator passes all boundaries: so it does with the largest multiplier.
-        gain = largest if gain > 0 else -largest
+    gain, offset = _limited(gain, offset, mean, width=width)
     # With a larger shift the multiplier cannot fit.
     most = width - 1 - frexp(gain)[1] if gain else SHIFT_LIMIT
     for shift in range(min(most, SHIFT_LIMIT), -1, -1):
@@ -110,6 +107,22 @@ def _channel(
     raise RefusedError(
         f"{where}: gain {gain:.6g} and offset {offset:.6g} must fit in {width} and {BIAS_WIDTH} signed bits"
     )
+
+
+def _limited(gain: float, offset: float, mean: float, *, width: int) -> tuple[float, float]:
+    """A gain of the largest multiplier at most.
+
+    One unit of the accumulator takes steeper lines past all boundaries.  They are replaced by one that goes
+    through the same point, which is where y is nearest to 0, so that no code changes.  A multiplier of fewer
+    bits is not steep enough for that: there it is the mean of the accumulator that keeps its y.
+    """
+    largest = 2 ** (width - 1) - 1
+    if abs(gain) <= largest:
+        return gain, offset
+    pivot = round(-offset / gain if width == MULTIPLIER_WIDTH else mean)
+    through = max(-(2.0**FRACTION_BITS), min(offset + gain * pivot, 2.0**FRACTION_BITS))
+    slope = copysign(largest, gain)
+    return slope, through - slope * pivot
 
 
 def _fits(value: int, width: int) -> bool:

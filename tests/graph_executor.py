@@ -1,4 +1,4 @@
-"""The definition in `sw.graph`, word by word, in torch: what exported graphs are compared with float models by."""
+"""The definition in `sw.graph`, word by word, in torch."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -32,7 +32,7 @@ def execute(graph: IntegerGraph, images: Tensor, *, given: Mapping[str, Tensor] 
         saturated = y.clamp(-LIMIT, LIMIT - 1)
         for each in node.encodings:
             codes[each.tensor] = sum((saturated > threshold).long() for threshold in each.thresholds)
-            source = codes[each.tensor] if given is None else given[each.tensor].view(y.shape)
+            source = (given or codes).get(each.tensor, codes[each.tensor]).view(y.shape)
             read[each.tensor] = torch.tensor(named(each.format).levels)[source]
         if node.values is not None:
             values[node.values] = saturated.clamp(min=0) if node.rectified else saturated

@@ -111,9 +111,7 @@ def run(
         step("comparing with the reference")
         reference = run_reference(network, pictures)
         expected = reference.logits.numpy()
-        agreed = agreement(
-            trained.network().eval(), pictures, codes=tuple(reference.codes.values()), logits=reference.logits
-        )
+        agreed = agreement(trained.network().eval(), pictures, codes=reference.codes, logits=reference.logits)
         wrong = int((answers.logits != expected).sum() + (first.logits != expected[:WAVE_IMAGES]).sum())
         finish()
     floating, quantized = (

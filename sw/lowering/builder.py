@@ -7,11 +7,15 @@ import numpy as np
 import torch
 
 from hdl.console import RefusedError
+from hdl.formats import Uniform
 
 from ..quantizers import Quantizer
 from .bounds import Array, Bound
-from .codes import alive, codes_of
+from .codes import Codes, alive, codes_of
 from .values import ConvolutionDraft, Draft, PoolingDraft, Value, Written, fresh
+
+REAL_BITS = 14
+"""Of the input of a linear layer that the model does not quantize."""
 
 
 class Builder:
@@ -103,13 +107,23 @@ class Builder:
         value = replace(value, quantizer=None)
         if mask is not None:
             value = self._masked(value, mask.numpy())
-        draft = self._fixed(value)
-        draft.bound = max(draft.bound, value.bound.largest)
-        for written in draft.encodings:
-            if (written.codes, written.ceiling) == (codes, value.ceiling):
-                return written
-        draft.encodings.append(Written(codes=codes, draft=draft, ceiling=value.ceiling, quantizer=name))
-        return draft.encodings[-1]
+        return self._encoded(value, codes, name)
+
+    def real_codes(self, value: Value) -> Written:
+        """The codes of a value that no quantizer rounds: integers up to its bound.
+
+        So many bits that rounding counts for little; the model that was trained has none.
+        """
+        self._check_read(value)
+        signed = not (value.rectified or value.positive)
+        highest = 2 ** (REAL_BITS - signed) - 1
+        codes = Codes(
+            format=Uniform(bits=REAL_BITS, signed=False),
+            scale=value.bound.cut(value.ceiling).largest / highest or 1.0,
+            zero=highest if signed else 0,
+            edges=tuple(each + 0.5 for each in range(-highest if signed else 0, highest)),
+        )
+        return self._encoded(value, codes, None)
 
     def affine(self, value: Value, gain: Array, offset: Array, *, bound: Bound | None = None) -> Value:
         """``gain · value + offset`` for each channel.
@@ -146,6 +160,16 @@ class Builder:
             "one side must be a convolution's output, perhaps normalized, that nothing else reads and no "
             "activation changes"
         )
+
+    def _encoded(self, value: Value, codes: Codes, quantizer: str | None) -> Written:
+        """The value's codes; readers that ask for the same share them."""
+        draft = self._fixed(value)
+        draft.bound = max(draft.bound, value.bound.largest)
+        for written in draft.encodings:
+            if (written.codes, written.ceiling) == (codes, value.ceiling):
+                return written
+        draft.encodings.append(Written(codes=codes, draft=draft, ceiling=value.ceiling, quantizer=quantizer))
+        return draft.encodings[-1]
 
     def _masked(self, value: Value, mask: Array) -> Value:
         """A value with some channels 0; clamps do not matter to that."""

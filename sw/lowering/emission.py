@@ -123,7 +123,9 @@ class _Emission:
             "logit_scale": self.logit_scale,
             "nodes": nodes,
         }
-        quantizers = {name: written.quantizer for written, name in self.names.items()}
+        quantizers = {
+            name: written.quantizer for written, name in self.names.items() if written.quantizer is not None
+        }
         return Interchange(header=header, tensors=self.tensors), quantizers
 
     def _node(self, draft: Draft) -> Header:

@@ -118,7 +118,10 @@ def _layer(
     bias = np.zeros(len(weights.levels)) if layer.bias is None else layer.bias.detach().double().numpy()
     if value.draft is None and value.quantizer is None and layer.input_quantizer is None:
         return _of_image(builder, name, value, weights, bias, walk)
-    source = builder.codes(value, layer.input_quantizer, f"{name}.input_quantizer")
+    if isinstance(layer, nn.Linear) and layer.input_quantizer is None and value.quantizer is None:
+        source = builder.real_codes(value)
+    else:
+        source = builder.codes(value, layer.input_quantizer, f"{name}.input_quantizer")
     zero = source.codes.zero
     if zero and walk["padding"]:
         raise RefusedError("input may be negative, so it must not be padded")

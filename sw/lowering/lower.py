@@ -30,7 +30,8 @@ class Lowering(NamedTuple):
     content : Interchange
         What `sw.interchange.integers` makes a graph of.
     quantizers : dict
-        For every tensor of codes the name of a quantizer in the model that computes it in floats.
+        For tensors of codes the name of a quantizer in the model that computes them in floats; there is none
+        for the input of a linear layer that the model leaves real.
     """
 
     content: Interchange

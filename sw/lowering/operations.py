@@ -151,5 +151,6 @@ def _pooled(builder: Builder, value: Value, name: str, *, kind: str, **shape: An
         value = replace(value, quantizer=None)
     draft = builder.pooling(name, builder.values(value), kind=kind, **shape)
     before, after = draft.channels_before, draft.channels_after
-    result = fresh(draft, value.bound.padded(before, after))
+    positive = value.rectified or value.positive
+    result = replace(fresh(draft, value.bound.cut(value.ceiling).padded(before, after)), positive=positive)
     return replace(result, quantizer=quantizer, quantizer_name=value.quantizer_name)

@@ -69,14 +69,14 @@ class Written:
         The node.
     ceiling : float or None
         What the encoded values do not exceed.
-    quantizer : str
-        Name in the model of the quantizer that it stands for.
+    quantizer : str or None
+        Name in the model of the quantizer that it stands for, if there is one.
     """
 
     codes: Codes
     draft: Draft
     ceiling: float | None
-    quantizer: str
+    quantizer: str | None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -146,6 +146,8 @@ class Value:
         Before the clamps.
     expected : array or None
         Its mean, where batch normalization tells.
+    positive : bool
+        Whether what it reads is rectified, so that it is never negative either.
     flat : bool
         Whether it was flattened.
     shared : bool
@@ -163,6 +165,7 @@ class Value:
     bound: Bound
     expected: Array | None = None
     rectified: bool = False
+    positive: bool = False
     ceiling: float | None = None
     flat: bool = False
     shared: bool = False
@@ -184,6 +187,8 @@ class Value:
             offset=self.offset * gain + offset,
             bound=self.bound.scaled(gain, offset) if bound is None else bound,
             expected=None if self.expected is None else self.expected * gain + offset,
+            positive=self.positive
+            and bool(np.all(np.asarray(gain) >= 0) and np.all(np.asarray(offset) >= 0)),
         )
 
 
