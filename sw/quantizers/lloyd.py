@@ -19,6 +19,9 @@ from .projection import Projection, projection
 _ROUNDS = 20_000
 _SETTLED = 1e-10
 
+# Comparisons of weights with centroids that are held at a time.
+_TOGETHER = 1 << 20
+
 
 @lru_cache(maxsize=32)
 def normal_centroids(*, count: int, zero: bool) -> tuple[float, ...]:
@@ -60,10 +63,16 @@ def lloyd_step(magnitudes: Tensor, centroids: Tensor, *, zero: bool) -> Tensor:
     zero
         Whether the first centroid is 0 and stays so.
     """
-    flat = magnitudes.reshape(-1)
-    nearest = torch.bucketize(flat, (centroids[1:] + centroids[:-1]) / 2)
-    counts = torch.bincount(nearest, minlength=len(centroids))
-    sums = torch.bincount(nearest, weights=flat.double(), minlength=len(centroids))
+    boundaries = ((centroids[1:] + centroids[:-1]) / 2).unsqueeze(1)
+    # Counts and sums of what lies above none, and above every boundary.
+    counts, sums = centroids.new_zeros(2, len(centroids) + 1, dtype=torch.float64)
+    counts[0] = magnitudes.numel()
+    for part in magnitudes.reshape(-1).split(max(_TOGETHER // len(centroids), 1)):
+        above = torch.gt(part, boundaries, out=part.new_empty(len(boundaries), len(part)))
+        counts[1:-1] += above.sum(1)
+        sums[1:-1] += above @ part
+        sums[0] += part.sum()
+    counts, sums = counts[:-1] - counts[1:], sums[:-1] - sums[1:]
     means = torch.where(counts > 0, (sums / counts.clamp(min=1)).to(centroids.dtype), centroids)
     means[:1] *= not zero
     return means

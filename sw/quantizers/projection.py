@@ -1,10 +1,11 @@
 """Nearest level of a format, for whole tensors: the forward half of every quantizer."""
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hdl.formats import Format
@@ -73,6 +74,13 @@ class Rounding(Projection):
         return halves.mul_(0.5).floor_()
 
 
+def half_levels(fmt: Format) -> NDArray[np.float32]:
+    """The level of every half-integer from the lowest level to the highest, then not a number."""
+    low = -fmt.max_level if fmt.signed else 0
+    places = np.searchsorted(fmt.boundaries, np.arange(2 * low, 2 * fmt.max_level + 1))
+    return np.append(np.array(fmt.grid, dtype=np.float32)[places], np.float32(np.nan))
+
+
 class Lookup(Projection):
     """Any levels: boundaries are half-integers, so the value doubled and rounded up finds the level."""
 
@@ -80,9 +88,7 @@ class Lookup(Projection):
 
     def __init__(self, fmt: Format) -> None:
         super().__init__(fmt)
-        half_levels = range(2 * self.low, 2 * self.high + 1)
-        table = [*(fmt.grid[bisect_left(fmt.boundaries, half)] for half in half_levels), float("nan")]
-        self.register_buffer("table", torch.tensor(table, dtype=torch.float32), persistent=False)
+        self.register_buffer("table", torch.from_numpy(half_levels(fmt)), persistent=False)
 
     def _lookup(self, table: Tensor, values: Tensor, scale: float) -> Tensor:
         result = torch.empty_like(values, memory_format=torch.contiguous_format)
