@@ -1,4 +1,4 @@
-"""Image data sets as uint8 tensors: scikit-learn's digits, and anything in MNIST's IDX files."""
+"""Image data sets as uint8 tensors: scikit-learn's digits, anything in MNIST's IDX files, CIFAR-10."""
 
 import gzip
 import zlib
@@ -17,6 +17,10 @@ from .recipe import DATASETS
 
 CLASSES = 10
 UNSIGNED_BYTES = 0x08
+
+# Images in each of CIFAR-10's files, and an image's bytes: its label, then red, green and blue planes.
+CIFAR10_IMAGES = 10_000
+CIFAR10_SHAPE = (3, 32, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ class Dataset:
 
 
 def load(name: str, *, folder: Path = Path("data")) -> Dataset:
-    """The named data set; `folder` holds the IDX files of those that need any.
+    """The named data set; `folder` holds the files of those that need any.
 
     Raises
     ------
@@ -72,7 +76,9 @@ def load(name: str, *, folder: Path = Path("data")) -> Dataset:
     """
     if name not in DATASETS:
         raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, not {name!r}")
-    return digits() if name == "digits" else idx_files(folder)
+    if name == "digits":
+        return digits()
+    return cifar10(folder) if name == "cifar10" else idx_files(folder)
 
 
 def digits() -> Dataset:
@@ -117,6 +123,38 @@ def idx_files(folder: Path) -> Dataset:
         test_images=test_images,
         test_labels=test_labels,
     )
+
+
+def cifar10(folder: Path) -> Dataset:
+    """CIFAR-10's binary version: ``data_batch_1.bin`` … ``data_batch_5.bin`` and ``test_batch.bin``.
+
+    Raises
+    ------
+    RefusedError
+        If a file is missing, or not what it must be.
+    """
+    train = [_cifar10_batch(folder / f"data_batch_{number}.bin") for number in range(1, 6)]
+    test_images, test_labels = _cifar10_batch(folder / "test_batch.bin")
+    return Dataset(
+        train_images=torch.cat([images for images, _ in train]),
+        train_labels=torch.cat([labels for _, labels in train]),
+        test_images=test_images,
+        test_labels=test_labels,
+    )
+
+
+def _cifar10_batch(path: Path) -> tuple[Tensor, Tensor]:
+    if not path.is_file():
+        raise RefusedError(f"{path}: no such file (--data-dir must hold CIFAR-10's binary version)")
+    content, expected = path.read_bytes(), CIFAR10_IMAGES * (1 + prod(CIFAR10_SHAPE))
+    if len(content) != expected:
+        raise RefusedError(f"{path}: must have {expected} bytes, not {len(content)}")
+    records = np.frombuffer(content, np.uint8).reshape(CIFAR10_IMAGES, -1)
+    labels = records[:, 0].astype(np.int64)
+    if labels.max() >= CLASSES:
+        raise RefusedError(f"{path}: labels must be 0 … {CLASSES - 1}, not {labels.max()}")
+    images = records[:, 1:].reshape(-1, *CIFAR10_SHAPE).copy()
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def _pair(folder: Path, part: str) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from .precision import LayerRule, Precision, rules_of
 from .schemes import FLOAT
 
 # Names only, so that a command's help need not load torch: `sw.data` and `sw.models` hold the things.
-DATASETS = ("digits", "mnist", "fashion_mnist")
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 MODELS = (
     "small_cnn",
     "resnet10",

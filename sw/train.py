@@ -84,7 +84,7 @@ class Device(click.ParamType):
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("data"),
     show_default=True,
-    help="Folder of the IDX files of mnist or fashion_mnist, .gz or plain.",
+    help="Folder of the files of mnist or fashion_mnist (IDX, .gz or plain) or cifar10 (binary version).",
 )
 @click.option(
     "--model", type=click.Choice(MODELS), default=Recipe.model, show_default=True, help="The network."

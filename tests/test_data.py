@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from hdl.console import RefusedError
+from sw import data as datasets
 from sw.data import digits, idx_files, load, read_idx
 
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -119,11 +120,56 @@ def test_bad_files_are_refused_by_name(folder, name, content, message):
     assert str(path.parent if "as large as" in message else path) in str(caught.value)
 
 
+@pytest.fixture
+def batches(tmp_path, monkeypatch):
+    """CIFAR-10's files with 2 images each; the red corner counts files, blue's last pixel images."""
+    monkeypatch.setattr(datasets, "CIFAR10_IMAGES", 2)
+    names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+    for number, name in enumerate(names):
+        records = [bytes([image, number, *[7] * 3070, 250 + image]) for image in range(2)]
+        (tmp_path / f"{name}.bin").write_bytes(b"".join(records))
+    return tmp_path
+
+
+def test_cifar10(batches):
+    data = load("cifar10", folder=batches)
+    assert data.input_shape == (3, 32, 32)
+    assert data.train_images.dtype == torch.uint8
+    assert data.train_images[:, 0, 0, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert data.test_images[:, 0, 0, 0].tolist() == [5, 5]
+    assert data.test_images[:, 2, 31, 31].tolist() == [250, 251]
+    assert data.train_labels.tolist() == [0, 1] * 5
+    assert data.test_labels.tolist() == [0, 1]
+    assert data.train_images.float().mean() == pytest.approx((3070 * 7 + 2 + 250.5) / 3072)
+
+
+def test_cifar10_has_its_own_size():
+    assert datasets.CIFAR10_IMAGES * (1 + 32 * 32 * 3) == 30_730_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file (--data-dir must hold CIFAR-10's binary version)"),
+        (b"", "must have 6146 bytes, not 0"),
+        (bytes(6147), "must have 6146 bytes, not 6147"),
+        (bytes([10]) + bytes(6145), "labels must be 0 … 9, not 10"),
+    ],
+)
+def test_bad_files_of_cifar10(batches, content, message):
+    path = break_file(batches, "data_batch_3", content)
+    with pytest.raises(RefusedError) as caught:
+        load("cifar10", folder=batches)
+    assert str(caught.value) == f"{path}: {message}"
+
+
 def test_read_idx_of_a_folder_names_it(tmp_path):
     with pytest.raises(OSError, match=str(tmp_path)):
         read_idx(tmp_path, dimensions=1)
 
 
 def test_unknown_dataset():
-    with pytest.raises(ValueError, match="dataset must be one of digits, mnist, fashion_mnist, not 'cifar'"):
+    with pytest.raises(
+        ValueError, match="dataset must be one of digits, mnist, fashion_mnist, cifar10, not 'cifar'"
+    ):
         load("cifar")

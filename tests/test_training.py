@@ -267,7 +267,7 @@ def test_batch_larger_than_the_data(few):
         (
             {"dataset": "cifar"},
             ValueError,
-            "dataset must be one of digits, mnist, fashion_mnist, not 'cifar'",
+            "dataset must be one of digits, mnist, fashion_mnist, cifar10, not 'cifar'",
         ),
         ({"model": "vgg"}, ValueError, f"model must be one of {', '.join(MODELS)}, not 'vgg'"),
         ({"scheme": "int"}, ValueError, f"scheme must be one of {', '.join(SCHEMES)}, not 'int'"),
