@@ -1,5 +1,6 @@
 """Layer shapes, FixOPs and bytes: known totals of the networks, and closed forms."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -20,7 +21,7 @@ from sw.accounting.sizes import (
 )
 from sw.accounting.usage import counted_bits, network_usage
 from sw.architectures import ARCHITECTURES, Architecture, Layer, architecture
-from sw.network import IntegerLayer, IntegerNetwork
+from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph, Pooling
 
 # parameters, MACs, inner weights, inner MACs, first MACs, last MACs, normalized channels, inner layers
 KNOWN = {
@@ -165,32 +166,32 @@ def test_bits_a_multiplication_is_counted_with(fmt, bits):
     assert counted_bits(fmt) == bits
 
 
-def layer(name, weight_format, input_format, *, shape, output_format=None, stride=1, padding=0):
+def layer(name, weight_format, source, *, shape, output_format=None, **walk):
     constants = np.zeros(shape[0], dtype=np.int64)
-    return IntegerLayer(
+    count = len(named(output_format).grid) - 1 if output_format else 0
+    encoding = Encoding(tensor=name, format=output_format, thresholds=(0,) * count)
+    return Convolution(
         name=name,
+        source=source,
         weights=np.zeros(shape, dtype=np.int64),
         weight_format=weight_format,
-        input_format=input_format,
-        output_format=output_format,
-        stride=stride,
-        padding=padding,
+        encodings=(encoding,) if output_format else (),
         multiplier=constants,
         bias=constants,
         shift=constants,
-        fraction=1,
+        **walk,
     )
 
 
 def test_usage_of_a_network_by_hand():
     activations = "apot_k2n2u"
-    network = IntegerNetwork(
+    network = IntegerGraph(
         input_shape=(1, 9, 7),
-        layers=(
-            layer("a", "uniform_b8", "uniform_b8u", shape=(4, 1, 3, 3), output_format=activations, padding=1),
-            layer("b", "apot_k2n2", activations, shape=(6, 4, 3, 3), output_format=activations, stride=2),
-            layer("c", "pot_k3", activations, shape=(5, 6, 1, 1), output_format=activations),
-            layer("d", "basis_5_8", activations, shape=(3, 5, 4, 3)),
+        nodes=(
+            layer("a", "uniform_b8", IMAGE, shape=(4, 1, 3, 3), output_format=activations, padding=1),
+            layer("b", "apot_k2n2", "a", shape=(6, 4, 3, 3), output_format=activations, stride=2),
+            layer("c", "pot_k3", "b", shape=(5, 6, 1, 1), output_format=activations),
+            layer("d", "basis_5_8", "c", shape=(3, 5, 4, 3)),
         ),
         logit_scale=1.0,
     )
@@ -212,16 +213,47 @@ def test_companded_layers_have_product_tables():
         "companded_0_1_5_7_20_60_90_255u",
         "companded_o12_0_3_40_4000u",
     )
-    network = IntegerNetwork(
+    network = IntegerGraph(
         input_shape=(1, 4, 4),
-        layers=(
-            layer("a", "uniform_b8", "uniform_b8u", shape=(4, 1, 1, 1), output_format=three),
-            layer("b", weights, three, shape=(4, 4, 1, 1), output_format=four),
-            layer("c", weights, four, shape=(4, 4, 1, 1), output_format="uniform_b4u"),
-            layer("d", weights, "uniform_b4u", shape=(3, 4, 4, 4)),
+        nodes=(
+            layer("a", "uniform_b8", IMAGE, shape=(4, 1, 1, 1), output_format=three),
+            layer("b", weights, "a", shape=(4, 4, 1, 1), output_format=four),
+            layer("c", weights, "b", shape=(4, 4, 1, 1), output_format="uniform_b4u"),
+            layer("d", weights, "c", shape=(3, 4, 4, 4)),
         ),
         logit_scale=1.0,
     )
     usages = network_usage(network)
     assert [each.lookup_bytes for each in usages] == [0, 3 * 7 * 2, 3 * 3 * 3, 0]
     assert "companded 3 bits × companded 3 bits" in usage_page(usages, source="net").rows[1]
+
+
+def test_depthwise_layers_multiply_once_an_output_and_pooling_not_at_all():
+    one = np.zeros(4, dtype=np.int64)
+    pooling = Pooling(
+        name="pool",
+        source="b:values",
+        kind="sum",
+        kernel=(2, 2),
+        stride=2,
+        multiplier=one,
+        bias=one,
+        shift=one,
+        encodings=(Encoding(tensor="pool", format="uniform_b4u", thresholds=(0,) * 15),),
+    )
+    first = layer("a", "uniform_b8", IMAGE, shape=(4, 1, 1, 1), output_format="uniform_b4u")
+    depthwise = layer("b", "apot_k2n1o", "a", shape=(4, 1, 3, 3), groups=4, padding=1)
+    network = IntegerGraph(
+        input_shape=(1, 4, 4),
+        nodes=(
+            first,
+            replace(depthwise, values="b:values"),
+            pooling,
+            layer("c", "uniform_b8", "pool", shape=(3, 4, 2, 2)),
+        ),
+        logit_scale=1.0,
+    )
+    assert [(each.name, each.macs) for each in network_usage(network)] == [
+        ("a", 4 * 16), ("b", 4 * 9 * 16), ("c", 3 * 16),
+    ]  # fmt: skip
+    assert network_usage(network)[2].input_format == "uniform_b4u"

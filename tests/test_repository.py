@@ -94,7 +94,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         ("hdl.formats.apot", "import re\nfrom .base import Format", []),
         ("hdl.array", "def f():\n    from gen import verilog", ["gen.verilog"]),
         ("hdl.array", "import amaranth\nfrom .formats import APoT", []),
-        ("gen.verilog", "from sw.network import IntegerLayer", ["sw.network"]),
+        ("gen.verilog", "from sw.graph import IntegerGraph", ["sw.graph"]),
         ("sw.training", "from hdl import array, formats", ["hdl.array"]),
         ("sw.training", "import verif.demo\nfrom tests import conftest", ["verif.demo", "tests.conftest"]),
         ("verif.demo", "import hdl.engine", ["hdl.engine"]),

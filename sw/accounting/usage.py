@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from hdl.formats import APoT, Companded, Format, named
 from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH, SHIFT_WIDTH
 
+from ..graph import IMAGE, Convolution, IntegerGraph
+from ..shapes import output_shape, tensor_shapes
 from .fixops import APOT_PRINTED, POT_PRINTED, UNIFORM, shift_add_cost
 from .sizes import product_table_bytes
-
-if TYPE_CHECKING:
-    from ..network import IntegerLayer, IntegerNetwork
 
 CHANNEL_BITS = MULTIPLIER_WIDTH + BIAS_WIDTH + SHIFT_WIDTH
 
@@ -56,22 +54,20 @@ class LayerUsage:
     lookup_bytes: int
 
 
-def network_usage(network: "IntegerNetwork") -> list[LayerUsage]:
-    """What each layer costs, in order."""
+def network_usage(graph: IntegerGraph) -> list[LayerUsage]:
+    """What each layer with weights costs, in order."""
+    formats, shapes = {IMAGE: graph.input_format}, tensor_shapes(graph)
     usages = []
-    _, height, width = network.input_shape
-    for layer in network.layers:
-        _, _, *kernel = layer.weights.shape
-        height, width = (
-            (size + 2 * layer.padding - length) // layer.stride + 1
-            for size, length in zip((height, width), kernel, strict=True)
-        )
-        usages.append(_layer_usage(layer, positions=height * width))
+    for node in graph.nodes:
+        formats |= {encoding.tensor: encoding.format for encoding in node.encodings}
+        if isinstance(node, Convolution):
+            _, height, width = output_shape(node, shapes[node.source])
+            usages.append(_layer_usage(node, named(formats[node.source]), positions=height * width))
     return usages
 
 
-def _layer_usage(layer: "IntegerLayer", *, positions: int) -> LayerUsage:
-    weight, activation = named(layer.weight_format), named(layer.input_format)
+def _layer_usage(layer: Convolution, activation: Format, *, positions: int) -> LayerUsage:
+    weight = named(layer.weight_format)
     bits = counted_bits(weight), counted_bits(activation)
     rule = RULES.get(_scheme(weight), UNIFORM)
     cost = text_cost = rule.cost(*bits)

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from hdl.console import RefusedError
 
 from ..graph import IMAGE, Convolution, IntegerGraph, Node, Pooling
+from ..shapes import Shape, output_shape
+from ..shapes import written as written_by
 from .content import KIND, VERSION, Header, Interchange, read
 from .members import count, counts, format_of, member, objects, positive
 from .nodes import node_of
-
-Shape = tuple[int, int, int]
 
 
 class _Tensor(NamedTuple):
@@ -97,7 +97,8 @@ def _check_flow(graph: IntegerGraph) -> None:
     for node in graph.nodes:
         wanted = "codes" if isinstance(node, Convolution) else "values"
         source = _read(written, node, "source", node.source, kind=wanted)
-        shape = _output_shape(node, source)
+        _check_channels(node, source[0])
+        shape = output_shape(node, source)
         if node.residual is not None:
             beside = _read(written, node, "residual", node.residual, kind="values")
             if beside != shape:
@@ -112,19 +113,13 @@ def _check_flow(graph: IntegerGraph) -> None:
                 f"{node.name}: {'must write codes or values' if node.is_result else 'must write nothing'}, "
                 f"since it is {'not ' if node.is_result else ''}the last node, whose y is the result"
             )
-        for name, kind in _writes(node):
+        for name in written_by(node):
             if name in written:
                 raise RefusedError(f"{node.name}: tensor {name!r} must not be written twice")
-            written[name] = _Tensor(shape, kind)
+            written[name] = _Tensor(shape, "values" if name == node.values else "codes")
             unread[name] = node.name
     for name, writer in unread.items():
         raise RefusedError(f"{writer}: tensor {name!r} must be read by a later node")
-
-
-def _writes(node: Node) -> list[tuple[str, str]]:
-    """Name and kind of every tensor that a node writes."""
-    values = [] if node.values is None else [(node.values, "values")]
-    return [*((each.tensor, "codes") for each in node.encodings), *values]
 
 
 def _read(written: dict[str, _Tensor], node: Node, role: str, name: str, *, kind: str) -> Shape:
@@ -137,37 +132,28 @@ def _read(written: dict[str, _Tensor], node: Node, role: str, name: str, *, kind
     return written[name].shape
 
 
-def _output_shape(node: Node, source: Shape) -> Shape:
-    channels, height, width = source
-    if isinstance(node, Convolution):
-        outputs, inputs, *kernel = node.weights.shape
-        if node.groups not in (1, channels):
-            raise RefusedError(
-                f"{node.name}: groups must be 1 or the number of channels, {channels}, not {node.groups}"
-            )
-        if inputs != channels // node.groups:
-            raise RefusedError(
-                f"{node.name}.weight: must have {channels // node.groups} input channels, not {inputs}"
-            )
-        if node.groups not in (1, outputs):
-            raise RefusedError(f"{node.name}.weight: must have {channels} output channels, not {outputs}")
-        kernel_of = f"{node.name}.weight"
-    else:
-        assert isinstance(node, Pooling)
-        kernel, kernel_of = list(node.kernel), node.name
+def _check_channels(node: Node, channels: int) -> None:
+    """Refuse weights or constants of another number of channels than the source has."""
+    if isinstance(node, Pooling):
         outputs = node.channels_before + channels + node.channels_after
         if len(node.multiplier) != outputs:
             raise RefusedError(
                 f"{node.name}.multiplier: must have {outputs} values, one an output channel, "
                 f"not {len(node.multiplier)}"
             )
-    sizes = [
-        (size + 2 * node.padding - length) // node.stride + 1
-        for size, length in zip((height, width), kernel, strict=True)
-    ]
-    if min(sizes) < 1:
-        raise RefusedError(f"{kernel_of}: kernel {kernel[0]}×{kernel[1]} must fit in its padded input")
-    return outputs, sizes[0], sizes[1]
+        return
+    assert isinstance(node, Convolution)
+    if node.groups not in (1, channels):
+        raise RefusedError(
+            f"{node.name}: groups must be 1 or the number of channels, {channels}, not {node.groups}"
+        )
+    outputs, inputs, *_ = node.weights.shape
+    if inputs != channels // node.groups:
+        raise RefusedError(
+            f"{node.name}.weight: must have {channels // node.groups} input channels, not {inputs}"
+        )
+    if node.groups not in (1, outputs):
+        raise RefusedError(f"{node.name}.weight: must have {channels} output channels, not {outputs}")
 
 
 def _shown(shape: Any) -> str:
