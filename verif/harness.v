@@ -60,6 +60,10 @@ module harness #(
             if (busy) busy_cycles <= busy_cycles + 1;
         end
 
+`ifdef SNAPSHOTS
+    snapshots #(.ENTRIES(`SNAPSHOTS)) snapshots (.clk(clk), .busy_cycles(busy_cycles));
+`endif
+
     accelerator dut (
         .clk(clk),
         .rst(rst),

@@ -3,8 +3,8 @@
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,27 @@ from sw.schedule import program_cycles
 
 from .simulators import ROOT, Bench, run
 
-CAPACITIES = (1 << 14, 1 << 20)
+CAPACITIES = (1 << 14, 1 << 20, 1 << 23)
 """Words that the harness holds in each direction: few if they suffice, since simulators start faster then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What is put beside the accelerator in the harness.
+
+    Members
+    -------
+    sources : sequence of Path
+        Verilog files.
+    defines : mapping
+        Macros.
+    plusargs : mapping
+        Of the run.
+    """
+
+    sources: Sequence[Path] = ()
+    defines: Mapping[str, str | int] = field(default_factory=dict)
+    plusargs: Mapping[str, str | int | Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +99,7 @@ def exchange(
     source_gaps: int = 0,
     sink_gaps: int = 0,
     waves: Path | None = None,
+    beside: Beside | None = None,
 ) -> Exchange:
     """Stream packets into a simulated accelerator until it has answered with so many words.
 
@@ -93,11 +113,13 @@ def exchange(
     capacity = next((size for size in CAPACITIES if size >= needed), None)
     if capacity is None:
         raise ValueError(f"packets and answers must be at most {CAPACITIES[-1]} words, not {needed}")
+    beside = beside or Beside()
     bench = Bench(
         module="verif.benches.accelerator",
         toplevel="harness",
-        sources=[ROOT / "verif" / "harness.v", verilog],
+        sources=[ROOT / "verif" / "harness.v", verilog, *beside.sources],
         parameters={"SOURCE_WORDS": capacity, "SINK_WORDS": capacity},
+        defines=beside.defines,
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -114,7 +136,13 @@ def exchange(
             "counts": str(folder / "counts.json"),
         }
         start = time.monotonic()
-        run(bench, simulator=simulator, config=config, plusargs={"source": source}, waves=waves)
+        run(
+            bench,
+            simulator=simulator,
+            config=config,
+            plusargs={"source": source, **beside.plusargs},
+            waves=waves,
+        )
         seconds = time.monotonic() - start
         received = np.load(folder / "words.npy")
         counts = json.loads((folder / "counts.json").read_text(encoding="utf-8"))

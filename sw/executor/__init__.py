@@ -9,5 +9,6 @@ from .machine import Machine, Observer
 from .memories import Memories
 from .program import FaultError, Instruction, fetch
 from .walk import Walk
+from .words import code_fields
 
-__all__ = ["FaultError", "Instruction", "Machine", "Memories", "Observer", "Walk", "fetch"]
+__all__ = ["FaultError", "Instruction", "Machine", "Memories", "Observer", "Walk", "code_fields", "fetch"]

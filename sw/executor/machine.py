@@ -83,12 +83,18 @@ class Machine:
         self.images_at_once = max(1, BATCH_BYTES // (groups * p.requantizers))
 
     def run(self, images: NDArray[np.integer], *, observe: Observer | None = None) -> NDArray[np.int64]:
-        """Results (N, classes) of images (N, C, H, W).
+        """Results (N, classes) of images (N, C, H, W); see `memories`."""
+        compiled = self._compiled
+        results = self.memories(images, observe=observe).results[:, : compiled.results].flatten(1)
+        return results[:, : compiled.classes].numpy()
+
+    def memories(self, images: NDArray[np.integer], *, observe: Observer | None = None) -> Memories:
+        """The memories after a run.
 
         Parameters
         ----------
         images
-            Of the image's shape, at most `images_at_once` if memory matters.
+            Of the image's shape (N, C, H, W), at most `images_at_once` if memory matters.
         observe
             Called after every command with the command and the memories as they are then.
 
@@ -97,15 +103,13 @@ class Machine:
         ValueError
             If the images have another shape.
         """
-        compiled = self._compiled
-        encoded = encode_images(images, layout=compiled.input, parameters=self._p)
+        encoded = encode_images(images, layout=self._compiled.input, parameters=self._p)
         memories = Memories.of(encoded, self._p)
         for walk in self._walks:
             self._carry_out(walk, memories)
             if observe is not None:
                 observe(walk.instruction, memories)
-        results = memories.results[:, : compiled.results].flatten(1)
-        return results[:, : compiled.classes].numpy()
+        return memories
 
     def _carry_out(self, walk: Walk, memories: Memories) -> None:
         p, instruction = self._p, walk.instruction
@@ -203,7 +207,8 @@ class Machine:
         if fields["add_residual"]:
             y = y + memories.values[:, groups("residual")]
         if fields["to_results"]:
-            memories.results[:, groups("output")] = as_results(y)
+            # With numpy, which keeps the last of several results for one word.
+            memories.results.numpy()[:, groups("output").numpy()] = as_results(y).numpy()
         if fields["to_codes"]:
             codes = as_codes(y, fields, self._constants.boundaries, code_width=p.code_width)
             memories.codes[:, groups("output")] = codes

@@ -55,6 +55,8 @@ class Instruction:
     -------
     index : int
         Which one it is, from 0.
+    address : int
+        Its first word in the program.
     fields : dict
         Of `layouts.LAYER`, unsigned.
     passes : tuple of dict
@@ -62,6 +64,7 @@ class Instruction:
     """
 
     index: int
+    address: int
     fields: Fields
     passes: tuple[Fields, ...]
 
@@ -108,6 +111,7 @@ def fetch(
     while True:
         if pointer + LAYER_WORDS > p.program_words:
             raise FaultError(Status.PROGRAM_RANGE, index)
+        address = pointer
         fields = unpacked(LAYER, memory[pointer : pointer + LAYER_WORDS])
         pointer += LAYER_WORDS
         if pointer + fields["passes"] > p.program_words:
@@ -119,7 +123,7 @@ def fetch(
         status = _judged(fields, turns, p)
         if status is not Status.DONE:
             raise FaultError(status, index)
-        yield Instruction(index=index, fields=fields, passes=tuple(turns))
+        yield Instruction(index=index, address=address, fields=fields, passes=tuple(turns))
         index += 1
 
 
