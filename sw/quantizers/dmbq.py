@@ -21,13 +21,18 @@ def best_unit(family: str, coordinates: tuple[int, ...]) -> float:
     return scaled(family=family, coordinates=coordinates).scale
 
 
-class _Rounding(torch.autograd.Function):
-    """Rounds what is given in levels; the gradient passes where nothing was clipped."""
+class _Round(torch.autograd.Function):
+    """Rounds weights channel by channel; the gradient passes where nothing was clipped."""
 
     @staticmethod
-    def forward(ctx: Any, units: Tensor, projection: Projection) -> Tensor:
-        ctx.save_for_backward(projection.inside(units))
-        return projection.levels(units, 1.0)
+    def forward(ctx: Any, values: Tensor, quantizer: "DMBQWeight") -> Tensor:
+        prepared = quantizer.prepared(values)
+        scales = quantizer.scale_of(prepared)
+        units = prepared / scales
+        # Comparisons are many times faster if they give the type that they compare.
+        inside = torch.le(units.abs(), quantizer.highest(units), out=torch.empty_like(units))
+        ctx.save_for_backward(inside)
+        return quantizer.rounding().levels(units, 1.0).mul_(scales)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -103,9 +108,17 @@ class DMBQWeight(Quantizer):
     @torch.no_grad()
     def scale(self, values: Tensor) -> Tensor:
         """Real value of one level for each channel, positive, shaped to multiply `values`."""
-        flat = self.prepared(values).flatten(1)
+        return self.scale_of(self.prepared(values))
+
+    def scale_of(self, prepared: Tensor) -> Tensor:
+        """The same, given what is rounded."""
+        flat = prepared.flatten(1)
         spread = flat.abs().mean(1) if self.family == "laplace" else flat.square().mean(1).sqrt()
-        return by_channel(values, (self.units() * spread).clamp_min_(SMALLEST_SCALE))
+        return by_channel(prepared, (self.units() * spread).clamp_min_(SMALLEST_SCALE))
+
+    def highest(self, values: Tensor) -> Tensor:
+        """The highest level, of all channels or of each one, shaped to be compared with the values."""
+        return values.new_tensor(self.format.max_level)
 
     def units(self) -> float | Tensor:
         """What one unit of a coordinate stands for when the spread is 1, in all channels or in each."""
@@ -118,12 +131,12 @@ class DMBQWeight(Quantizer):
     @torch.no_grad()
     def levels(self, values: Tensor) -> Tensor:
         """The integer level of every weight (int64)."""
-        return self.rounding().levels(self.prepared(values) / self.scale(values), 1.0).long()
+        prepared = self.prepared(values)
+        return self.rounding().levels(prepared / self.scale_of(prepared), 1.0).long()
 
     def forward(self, values: Tensor) -> Tensor:
         """Fake-quantized weights; the first axis is the output channel."""
-        scales = self.scale(values)
-        return _Rounding.apply(self.prepared(values) / scales, self.rounding()) * scales
+        return _Round.apply(values, self)
 
     def extra_repr(self) -> str:
         return f"{self.format.name}, {self.family}"

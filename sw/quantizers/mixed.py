@@ -1,8 +1,10 @@
 """Quantizers whose bit-width is each channel's own: what loss-guided allocation takes bits from (DMBQ)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import accumulate
 from math import lcm
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from ..checks import check_positive
 from .base import SMALLEST_SCALE, Quantizer
 from .clip import Clip
 from .dmbq import DMBQWeight, best_unit, by_channel
-from .projection import Projection
+from .projection import Projection, half_levels
 
 
 class MixedQuantizer(Quantizer):
@@ -37,9 +39,10 @@ class MixedQuantizer(Quantizer):
         self.register_buffer("bits", torch.full((channels,), bits))
         self.observe = None
 
-    def _observed(self, real: Tensor, result: Tensor) -> Tensor:
+    def _observed(self, real: Callable[[Tensor], Tensor], values: Tensor, result: Tensor) -> Tensor:
+        """The result, after the observer has seen it beside what a function makes of the values."""
         if self.observe is not None and self.training and result.requires_grad:
-            self.observe(real.detach(), result)
+            self.observe(real(values.detach()), result)
         return result
 
     def extra_repr(self) -> str:
@@ -49,23 +52,27 @@ class MixedQuantizer(Quantizer):
 class _ChannelBases(Projection):
     """The nearest sum of each channel's own basis, for weights in levels; the first axis is the channel.
 
+    Boundaries are half-integers, as for `projection.Lookup`, of which the tables stand in a row.
+
     Parameters
     ----------
-    grids, boundaries
-        Levels of each channel, and halfway between them, in rows filled up with infinity.
+    table
+        The tables of all bases, and then what stands for what is not a number.
+    highest, zeros
+        For each channel its highest level, and the place of level 0 in the table.
     """
 
-    def __init__(self, grids: Tensor, boundaries: Tensor) -> None:
+    def __init__(self, table: Tensor, highest: Tensor, zeros: Tensor) -> None:
         nn.Module.__init__(self)
-        self.grids, self.boundaries = grids, boundaries
-
-    def inside(self, units: Tensor) -> Tensor:
-        return units.abs() <= by_channel(units, _largest(self.grids))
+        self.table, self.highest, self.zeros = table, highest, zeros
 
     def levels(self, values: Tensor, scale: float) -> Tensor:
-        units = (values / scale).flatten(1).contiguous()
-        levels = self.grids.gather(1, torch.searchsorted(self.boundaries, units))
-        return levels.masked_fill_(units.isnan(), float("nan")).view(values.shape)
+        high, zeros = (by_channel(values, each.to(values.dtype)) for each in (2 * self.highest, self.zeros))
+        halves = values / (scale / 2)
+        torch.minimum(halves, high, out=halves)
+        torch.maximum(halves, -high, out=halves)
+        halves.ceil_().add_(zeros).nan_to_num_(len(self.table) - 1)
+        return self.table.to(values.dtype).index_select(0, halves.int().view(-1)).view(values.shape)
 
 
 class _ChannelSteps(Projection):
@@ -78,14 +85,13 @@ class _ChannelSteps(Projection):
     def __init__(self, bits: Tensor) -> None:
         nn.Module.__init__(self)
         self.bits = bits
-        self.low, self.high = 0, lcm(*(2**each - 1 for each in bits.unique().tolist() if each))
+        self.low, self.high = 0, lcm(*(2**each - 1 for each in set(bits.tolist()) if each))
 
     def levels(self, values: Tensor, scale: float) -> Tensor:
-        shape = (-1, *[1] * (values.dim() - 2))
-        steps = (2**self.bits - 1).view(shape)
+        steps = (2**self.bits - 1).view(-1, *[1] * (values.dim() - 2))
         parts = (self.high // steps.clamp(min=1)).to(values.dtype)
-        found = (values / scale / parts - 0.5).ceil().clamp_(min=0)
-        return torch.minimum(found, steps).mul_(parts)
+        found = (values / (parts * scale)).sub_(0.5).ceil_().clamp_(min=0)
+        return torch.minimum(found, steps.to(values.dtype), out=found).mul_(parts)
 
 
 class MixedDMBQWeight(MixedQuantizer, DMBQWeight):
@@ -106,8 +112,9 @@ class MixedDMBQWeight(MixedQuantizer, DMBQWeight):
         If a parameter is out of range.
     """
 
-    grids: Tensor
-    boundaries: Tensor
+    table: Tensor
+    highest_table: Tensor
+    zero_table: Tensor
     unit_table: Tensor
 
     def __init__(
@@ -117,12 +124,15 @@ class MixedDMBQWeight(MixedQuantizer, DMBQWeight):
         DMBQWeight.__init__(self, basis(family=family, planes=bits), family=family, centred=centred)
         self._allot(channels=channels, bits=bits)
         formats = [basis(family=family, planes=planes) for planes in range(1, MAX_PLANES + 1)]
-        width = len(formats[-1].grid)
-        grids: list[Sequence[float]] = [(0,), *(fmt.grid for fmt in formats)]
-        edges: list[Sequence[float]] = [(), *([half / 2 for half in fmt.boundaries] for fmt in formats)]
+        highest = [0, *(fmt.max_level for fmt in formats)]
+        before = accumulate((4 * high + 1 for high in highest[:-1]), initial=0)
+        rows = [np.zeros(1, np.float32), *(half_levels(fmt)[:-1] for fmt in formats), np.full(1, np.nan)]
         tables = {
-            "grids": _rows(grids, width=width),
-            "boundaries": _rows(edges, width=width - 1),
+            "table": torch.from_numpy(np.concatenate(rows, dtype=np.float32)),
+            "highest_table": torch.tensor(highest),
+            "zero_table": torch.tensor(
+                [start + 2 * high for start, high in zip(before, highest, strict=True)]
+            ),
             "unit_table": torch.tensor([1.0, *(best_unit(family, fmt.coordinates) for fmt in formats)]),
         }
         for name, values in tables.items():
@@ -131,17 +141,19 @@ class MixedDMBQWeight(MixedQuantizer, DMBQWeight):
     @property
     def format(self) -> Format:
         """Plain integers, as wide as the largest level of any channel."""
-        largest = int(_largest(self.grids[self.bits]).max())
-        return Uniform(bits=max(2, largest.bit_length() + 1))
+        return Uniform(bits=max(2, int(self.highest_table[self.bits].max()).bit_length() + 1))
 
     def units(self) -> Tensor:
         return self.unit_table[self.bits]
 
+    def highest(self, values: Tensor) -> Tensor:
+        return by_channel(values, self.highest_table[self.bits].to(values.dtype))
+
     def rounding(self) -> Projection:
-        return _ChannelBases(self.grids[self.bits], self.boundaries[self.bits])
+        return _ChannelBases(self.table, self.highest_table[self.bits], self.zero_table[self.bits])
 
     def forward(self, values: Tensor) -> Tensor:
-        return self._observed(self.prepared(values), super().forward(values))
+        return self._observed(self.prepared, values, super().forward(values))
 
 
 class MixedActivation(MixedQuantizer):
@@ -177,27 +189,20 @@ class MixedActivation(MixedQuantizer):
         return Uniform(bits=_ChannelSteps(self.bits).high.bit_length(), signed=False)
 
     def scale(self, _values: Tensor | None = None) -> float:
-        return max(self.alpha.item() / _ChannelSteps(self.bits).high, SMALLEST_SCALE)
+        return self._scale(_ChannelSteps(self.bits))
+
+    def _scale(self, steps: _ChannelSteps) -> float:
+        return max(self.alpha.item() / steps.high, SMALLEST_SCALE)
 
     @torch.no_grad()
     def levels(self, values: Tensor) -> Tensor:
-        return _ChannelSteps(self.bits).levels(values, self.scale()).long()
+        steps = _ChannelSteps(self.bits)
+        return steps.levels(values, self._scale(steps)).long()
 
     def forward(self, values: Tensor) -> Tensor:
-        # A channel without bits is 0 whatever its values and α: no gradient goes through it.
-        alive = (self.bits > 0).view(-1, *[1] * (values.dim() - 2)).to(values.dtype)
-        steps = _ChannelSteps(self.bits)
-        return self._observed(
-            values.relu(), Clip.apply(values * alive, self.alpha, self.scale(), steps, True)
-        )
-
-
-def _rows(rows: Sequence[Sequence[float]], *, width: int) -> Tensor:
-    """A table whose shorter rows are filled up with infinity."""
-    filled = [[*row, *[float("inf")] * (width - len(row))] for row in rows]
-    return torch.tensor(filled)
-
-
-def _largest(grids: Tensor) -> Tensor:
-    """The highest level of each row."""
-    return grids.masked_fill(grids.isinf(), 0).amax(1)
+        steps, seen = _ChannelSteps(self.bits), values
+        if not self.bits.all():
+            # A channel without bits is 0 whatever its values and α: no gradient goes through it.
+            seen = values * (self.bits > 0).view(-1, *[1] * (values.dim() - 2)).to(values.dtype)
+        result = Clip.apply(seen, self.alpha, self._scale(steps), steps, True)
+        return self._observed(torch.relu, values, result)

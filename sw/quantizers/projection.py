@@ -47,10 +47,6 @@ class Projection(nn.Module, ABC):
         super().__init__()
         self.low, self.high = (-fmt.max_level if fmt.signed else 0), fmt.max_level
 
-    def inside(self, units: Tensor) -> Tensor:
-        """Which values, in levels, are not clipped."""
-        return (units >= self.low) & (units <= self.high)
-
     @abstractmethod
     def levels(self, values: Tensor, scale: float) -> Tensor:
         """The levels nearest to ``values / scale``, in the type of `values`."""
