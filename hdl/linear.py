@@ -1,6 +1,6 @@
 """Linear codes: digits of a value that is clamped to a range from 0."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,13 +46,22 @@ class LinearEncoder(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
+        # The bounds are those of a whole layer: what they let through is shifted once for all values.
         mask = Signal(VALUE_WIDTH - 1)
-        m.d.comb += mask.eq(Cat(self.bits > i for i in range(len(mask))))
+        window = Signal(self.codes.shape().elem_shape)
+        with m.Switch(self.bits):
+            for bits in range(len(mask)):
+                with m.Case(bits):
+                    m.d.comb += mask.eq((1 << bits) - 1)
+            with m.Default():
+                m.d.comb += mask.eq(~0)
+        m.d.comb += window.eq(mask >> self.place)
         early = min(1, self.latency - 1)
         for value, code in zip(self.values, self.codes, strict=True):
             low, high = value[: len(mask)], value[len(mask) : -1]
+            digit = (low >> self.place)[: len(code)]
             beyond = (low & ~mask).any() | high.any()
-            clamped = Mux(value[-1], 0, (low | beyond.replicate(len(mask))) & mask)
-            digit = delayed(m, clamped, cycles=early) >> self.place
-            m.d.comb += code.eq(delayed(m, digit[: len(code)], cycles=self.latency - early))
+            digit, beyond, negative = (delayed(m, each, cycles=early) for each in (digit, beyond, value[-1]))
+            clamped = Mux(negative, 0, (digit | beyond.replicate(len(code))) & window)
+            m.d.comb += code.eq(delayed(m, clamped, cycles=self.latency - early))
         return m

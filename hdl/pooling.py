@@ -56,10 +56,10 @@ class Pooling(wiring.Component):
         earlier = begun[-1] & ~starts
         newest = Signal.like(self.pooled)
         for before, value, after in zip(oldest, self.word, newest, strict=True):
-            # Compared are values, whatever the bits above them: the opening zero of a sum is no value.
-            larger = Mux(earlier & (before[: len(value)].as_signed() > value), before, value)
-            base = Mux(earlier, before, 0)
-            m.d.comb += after.eq(Mux(takes, Mux(self.maximum, larger, base + value), base))
+            # A pooled maximum is as narrow as a value.
+            larger = ~earlier | (value > before[: len(value)].as_signed())
+            total = Mux(earlier, before, 0) + Mux(takes & ~self.maximum, value, 0)
+            m.d.comb += after.eq(Mux(takes & self.maximum & larger, value, total))
         m.d.sync += [
             ring.eq(Cat(newest, ring)),
             begun.eq(Cat(earlier | takes, begun & ~starts.replicate(self._groups))),
