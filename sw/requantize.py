@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdl.console import RefusedError
-from hdl.formats import Format
 from hdl.parameters import BIAS_WIDTH, VALUE_WIDTH
 
 from .graph import MULTIPLIER_WIDTH, SHIFT_LIMIT, Integers
@@ -24,17 +23,24 @@ class Requantization(NamedTuple):
     shift: Integers
 
 
-def fraction_of(fmt: Format) -> int:
-    """Binary places of y before this format's encoder: as many as keep ``max_level · 2^fraction < 2^16``.
+def fraction_of(largest: int, *, name: str) -> int:
+    """Binary places of y before an encoder: as many as keep ``largest · 2^fraction < 2^16``.
+
+    Parameters
+    ----------
+    largest
+        The largest level.
+    name
+        What to call its format in a refusal.
 
     Raises
     ------
     RefusedError
-        If the format's levels leave no room for even one.
+        If the levels leave no room for even one.
     """
-    fraction = FRACTION_BITS - fmt.max_level.bit_length()
+    fraction = FRACTION_BITS - largest.bit_length()
     if fraction < 1:
-        raise RefusedError(f"{fmt.name}: activation levels must have at most {FRACTION_BITS - 1} bits")
+        raise RefusedError(f"{name}: activation levels must have at most {FRACTION_BITS - 1} bits")
     return fraction
 
 
@@ -116,11 +122,11 @@ def _limited(gain: float, offset: float, mean: float, *, width: int) -> tuple[fl
     through the same point, which is where y is nearest to 0, so that no code changes.  A multiplier of fewer
     bits is not steep enough for that: there it is the mean of the accumulator that keeps its y.
     """
-    largest = 2 ** (width - 1) - 1
+    largest, highest = 2 ** (width - 1) - 1, 2.0**FRACTION_BITS - 1
     if abs(gain) <= largest:
         return gain, offset
     pivot = round(-offset / gain if width == MULTIPLIER_WIDTH else mean)
-    through = max(-(2.0**FRACTION_BITS), min(offset + gain * pivot, 2.0**FRACTION_BITS))
+    through = max(-highest, min(offset + gain * pivot, highest))
     slope = copysign(largest, gain)
     return slope, through - slope * pivot
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from hdl.console import RefusedError
 from hdl.parameters import VALUE_WIDTH
 
-from ..requantize import FRACTION_BITS
+from ..requantize import fraction_of
 from .values import Draft, PoolingDraft
 
 HIGHEST = 2 ** (VALUE_WIDTH - 1) - 1
@@ -85,12 +85,7 @@ def _own_unit(draft: Draft) -> float:
         levels = codes.format.max_level
     else:
         levels = max(codes.format.grid[len(codes.edges)] - codes.zero, codes.zero)
-    fraction = FRACTION_BITS - levels.bit_length()
-    if fraction < 1:
-        raise RefusedError(
-            f"{draft.name}: {codes.format.name}: activation levels must have at most {FRACTION_BITS - 1} bits"
-        )
-    return codes.scale / 2**fraction
+    return codes.scale / 2 ** fraction_of(levels, name=f"{draft.name}: {codes.format.name}")
 
 
 def draft_moves(draft: Draft) -> bool:
