@@ -181,8 +181,8 @@ class Engine(wiring.Component):
             pooling.maximum.eq(layer.opcode == LayerOpcode.MAXIMUM),
             pooling.word.eq(word),
         ]
-        for name, value in (("enable", step.valid), ("first", step.first), ("inside", step.inside)):
-            m.d.comb += getattr(pooling, name).eq(delayed(m, value, cycles=READ_LATENCY + wait))
+        for port, value in ((pooling.first, step.valid & step.first), (pooling.inside, step.inside)):
+            m.d.comb += port.eq(delayed(m, value, cycles=READ_LATENCY + wait))
 
     def _register_writes(self, m: Module) -> None:
         """One register between the host and all memories, whose write ports are many and far apart."""

@@ -21,9 +21,8 @@ class Pooling(wiring.Component):
 
     Members
     -------
-    enable : In(1)
     first : In(1)
-        This word is its window's first.
+        This word is its window's first; until then, words mean nothing.
     inside : In(1)
         This word is part of the tensor; others change nothing.
     maximum : In(1)
@@ -37,7 +36,6 @@ class Pooling(wiring.Component):
         self._groups = parameters.groups
         super().__init__(
             {
-                "enable": In(1),
                 "first": In(1),
                 "inside": In(1),
                 "maximum": In(1),
@@ -51,18 +49,16 @@ class Pooling(wiring.Component):
         ring = Signal(data.ArrayLayout(self.pooled.shape(), self._groups))
         begun = Signal(self._groups)
         oldest = ring[self._groups - 1]
-        starts = self.enable & self.first
-        takes = self.enable & self.inside
-        earlier = begun[-1] & ~starts
+        earlier = begun[-1] & ~self.first
         newest = Signal.like(self.pooled)
         for before, value, after in zip(oldest, self.word, newest, strict=True):
             # A pooled maximum is as narrow as a value.
             larger = ~earlier | (value > before[: len(value)].as_signed())
-            total = Mux(earlier, before, 0) + Mux(takes & ~self.maximum, value, 0)
-            m.d.comb += after.eq(Mux(takes & self.maximum & larger, value, total))
+            total = Mux(earlier, before, 0) + Mux(self.inside & ~self.maximum, value, 0)
+            m.d.comb += after.eq(Mux(self.inside & self.maximum & larger, value, total))
         m.d.sync += [
             ring.eq(Cat(newest, ring)),
-            begun.eq(Cat(earlier | takes, begun & ~starts.replicate(self._groups))),
+            begun.eq(Cat(earlier | self.inside, begun & ~self.first.replicate(self._groups))),
         ]
         m.d.comb += self.pooled.eq(oldest)
         return m

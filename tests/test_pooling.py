@@ -28,17 +28,14 @@ def pooled(chosen: AcceleratorParameters, windows: list[tuple[bool, Window]]) ->
         for number, pixel in enumerate(window):
             for group, (inside, values) in enumerate(pixel):
                 first = number == group == 0
-                words.append(
-                    {"enable": 1, "first": first, "inside": inside, "word": values, "maximum": maximum}
-                )
+                words.append({"first": first, "inside": inside, "word": values, "maximum": maximum})
         ends.append(len(words))
-        # What comes without `enable` is nothing, whatever it looks like.
-        idle = {"enable": 0, "first": 1, "inside": 1, "word": [TOP, -TOP], "maximum": maximum}
+        idle = {"first": 0, "inside": 1, "word": [TOP, -TOP], "maximum": maximum}
         words += [idle] * draw.choice((0, 0, chosen.groups))
     found = []
 
     async def bench(ctx: Any) -> None:
-        for word in [*words, *[{"enable": 0}] * chosen.groups]:
+        for word in [*words, *[{"first": 0}] * chosen.groups]:
             found.append(list(ctx.get(unit.pooled)))
             for name, value in word.items():
                 ctx.set(getattr(unit, name), value)
