@@ -52,7 +52,7 @@ def watched(model: nn.Module, lowering: Lowering, images: Tensor) -> Seen:
 
     for tensor, name in lowering.quantizers.items():
         model.get_submodule(name).register_forward_hook(keep(tensor))
-    return Seen(codes, reals, model(images))
+    return Seen(codes, reals, model(images.double()))
 
 
 def random_images(shape: tuple[int, int, int], *, count: int, seed: int = 1) -> Tensor:
@@ -66,10 +66,11 @@ def calibrated(model: nn.Module, shape: tuple[int, int, int], *, seed: int = 0) 
     """Random gains, offsets and clipping values; running statistics and steps as of random images."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
             module.weight.copy_(0.5 + torch.rand(module.weight.shape, generator=generator))
             module.weight[0] *= -1
             module.bias.copy_(0.4 * torch.randn(module.bias.shape, generator=generator))
+        if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
         if isinstance(module, Quantizer) and hasattr(module, "alpha"):
             module.alpha.copy_(1.5 + 2 * torch.rand((), generator=generator))
