@@ -13,6 +13,7 @@ COMMANDS = {
     "export": "export:export",
     "pack": "pack:pack",
     "run": "run:run",
+    "verify": "verify:verify",
     "levels": "levels:levels",
     "tables": "tables:tables",
     "compare": "compare:compare",

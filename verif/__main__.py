@@ -1,16 +1,21 @@
 """Command line of the verification side: ``python -m verif --help``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hdl.console import Tool
+from sw.inputs import input_options
 from sw.train import Bits
+
+SIMULATORS = ("verilator", "icarus")
 
 EXAMPLES = """
 \b
 Examples:
   python -m verif demo
+  python -m verif check build/net.bin --dataset digits --images 10
   python -m verif bench -o build/bench.json
   python -m verif prove apot_pe
 """
@@ -74,6 +79,37 @@ def demo(
         images=images,
         folder=folder,
     )
+
+
+@main.command(
+    epilog="""
+\b
+Examples:
+  python -m verif check build/net.bin --dataset digits --images 10
+  python -m verif check build/net.bin --input images.npy --waves build/difference.fst
+  python -m verif check build/net.bin --dataset digits --images 1 --verilog build/accelerator.v
+"""
+)
+@click.argument("image", type=click.Path(dir_okay=False, path_type=Path))
+@input_options
+@click.option(
+    "--verilog",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="The accelerator, as `python -m gen accelerator` wrote it.  [default: the one the image is for]",
+)
+@click.option("--simulator", type=click.Choice(SIMULATORS), default="verilator", show_default=True)
+@click.option(
+    "--waves",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="If anything differs, a waveform of that pixel goes here (.fst, from Icarus).",
+)
+def check(image: Path, **options: Any) -> None:
+    """Run images through IMAGE on its simulated accelerator, and compare every number with the executor's:
+    results, cycles, and what lies in the memories after each command.  The first difference is located.
+    """
+    from .verdict import run
+
+    run(image, **options)
 
 
 @main.command(epilog="\b\nExamples:\n  python -m verif bench\n  python -m verif bench -o build/bench.json")

@@ -12,6 +12,7 @@ module snapshots #(
     reg [31:0] plan [0:4*ENTRIES-1];
     reg [4095:0] folder, file;
     integer count, next, wave_start, wave_end;
+    reg hiding;
 
     initial begin
         count = 0;
@@ -29,9 +30,9 @@ module snapshots #(
 `endif
         wave_start = -1;
         wave_end = -1;
-        if ($value$plusargs("wave_start=%d", wave_start) && $value$plusargs("wave_end=%d", wave_end)) begin
-            #0 $dumpoff;
-        end
+        if ($value$plusargs("wave_start=%d", wave_start)) hiding = 1;
+        else hiding = 0;
+        if (!$value$plusargs("wave_end=%d", wave_end)) wave_end = -1;
     end
 
     always @(posedge clk) begin
@@ -42,6 +43,10 @@ module snapshots #(
             else $writememh(file, `VALUES, plan[4*next+2], plan[4*next+3]);
 `endif
             next = next + 1;
+        end
+        if (hiding) begin
+            hiding = 0;
+            $dumpoff;
         end
         if (busy_cycles == wave_start) begin
             wave_start = -1;

@@ -8,7 +8,19 @@ of the `Walker`, and its arithmetic is that of `Array`, `Pooling` and `Requantiz
 from .machine import Machine, Observer
 from .memories import Memories
 from .program import FaultError, Instruction, fetch
+from .tensors import codes_of, values_of
 from .walk import Walk
 from .words import code_fields
 
-__all__ = ["FaultError", "Instruction", "Machine", "Memories", "Observer", "Walk", "code_fields", "fetch"]
+__all__ = [
+    "FaultError",
+    "Instruction",
+    "Machine",
+    "Memories",
+    "Observer",
+    "Walk",
+    "code_fields",
+    "codes_of",
+    "fetch",
+    "values_of",
+]

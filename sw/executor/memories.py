@@ -21,12 +21,15 @@ class Memories:
 
     Members
     -------
+    activation_words : int
+        Words of activation memory.
     codes : uint8 tensor (images, groups, requantizers)
         Activation memory.
     values : int32 tensor (images, groups, requantizers)
     results : int64 tensor (images, groups, requantizers)
     """
 
+    activation_words: int
     codes: Tensor
     values: Tensor
     results: Tensor
@@ -40,6 +43,7 @@ class Memories:
         given = code_fields(bits, width=p.code_width).reshape(count, -1, p.requantizers)
         codes[:, : given.shape[1]] = torch.from_numpy(given)
         return cls(
+            activation_words=p.activation_words,
             codes=codes,
             values=torch.zeros(count, p.value_words, p.requantizers, dtype=torch.int32),
             results=torch.zeros(count, p.result_words, p.requantizers, dtype=torch.int64),

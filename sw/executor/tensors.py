@@ -1,0 +1,27 @@
+"""Tensors in the executor's memories, by where the compiler has placed them."""
+
+import torch
+from torch import Tensor
+
+from ..placement import Codes, Values
+from .memories import Memories
+
+
+def codes_of(memories: Memories, placed: Codes) -> Tensor:
+    """A tensor of codes, int32 (images, channels, height, width)."""
+    channels, height, width = placed.shape
+    lanes = memories.codes.shape[2] * (memories.codes.shape[1] // memories.activation_words)
+    words = memories.codes.view(len(memories.codes), -1, lanes)
+    pixels = words[:, placed.base : placed.base + height * width * placed.pitch]
+    digits = pixels.reshape(-1, height * width, len(placed.digits), placed.words * lanes).to(torch.int32)
+    places = torch.tensor([place for place, _ in placed.digits], dtype=torch.int32)
+    codes = (digits << places[:, None]).sum(2, dtype=torch.int32)[:, :, :channels]
+    return codes.transpose(1, 2).reshape(-1, channels, height, width)
+
+
+def values_of(memories: Memories, placed: Values) -> Tensor:
+    """A tensor of values, int32 (images, channels, height, width)."""
+    channels, height, width = placed.shape
+    groups = memories.values[:, placed.base : placed.base + height * width * placed.pitch]
+    values = groups.reshape(len(groups), height * width, -1)[:, :, :channels]
+    return values.transpose(1, 2).reshape(-1, channels, height, width)
