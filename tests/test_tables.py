@@ -195,7 +195,7 @@ def test_output_repeats_and_names_choose(tmp_path):
     ("arguments", "status", "message"),
     [
         (("apot9",), 2, "NAME: must be one of apot1-fixops, .*lcq-sizes, not 'apot9'"),
-        (("lcq-sizes", "--network", "net.pt"), 2, "NAME and --network exclude each other"),
+        (("lcq-sizes", "--network", "net.pt"), 2, "--network must not be given with NAME"),
         (("--jsn", "x"), 2, "No such option: --jsn|No such option '--jsn'"),
         (("--network", "nowhere/net.safetensors"), 1, "nowhere/net.safetensors: no such file or directory"),
     ],
@@ -229,30 +229,23 @@ def test_plain_tables_load_no_torch():
 @pytest.fixture
 def network(tmp_path) -> Path:
     """An interchange file of two layers: 2 × 1 × 3 × 3 on 4 × 4, then 10 × 2 × 4 × 4."""
-    layers = [
-        {
-            "name": "a",
-            "weight_format": "apot_k2n1",
-            "input_format": "uniform_b8u",
-            "output_format": "pot_k2u",
-        },
-        {"name": "b", "weight_format": "uniform_b4", "input_format": "pot_k2u", "output_format": None},
+    nodes = [
+        {"name": "a", "source": "image", "weight_format": "apot_k2n1", "padding": 1},
+        {"name": "b", "source": "codes", "weight_format": "uniform_b4", "padding": 0},
     ]
-    tensors = {}
-    for entry, shape, padding in zip(layers, ((2, 1, 3, 3), (10, 2, 4, 4)), (1, 0), strict=True):
-        entry |= {"stride": 1, "padding": padding, "fraction": 1, "input_scale": 1.0}
-        name = entry["name"]
+    tensors = {"codes.thresholds": np.zeros(3, dtype=np.int64)}
+    for node, shape in zip(nodes, ((2, 1, 3, 3), (10, 2, 4, 4)), strict=True):
+        node |= {"op": "convolution", "stride": 1, "groups": 1, "rectified": False}
+        node |= {"values": None, "residual": None, "encodings": []}
+        name = node["name"]
         tensors[f"{name}.weight"] = np.zeros(shape, dtype=np.float32)
         tensors[f"{name}.scale"] = np.array(1.0, dtype=np.float32)
         for part in ("multiplier", "bias", "shift"):
             tensors[f"{name}.{part}"] = np.zeros(shape[0], dtype=np.int64)
-    header = {
-        "kind": KIND,
-        "version": VERSION,
-        "input_shape": [1, 4, 4],
-        "logit_scale": 1.0,
-        "layers": layers,
-    }
+    nodes[0]["encodings"] = [{"tensor": "codes", "format": "pot_k2u", "scale": 1.0, "zero": 0}]
+    header = {"kind": KIND, "version": VERSION, "input_shape": [1, 4, 4], "input_format": "uniform_b8u"}
+    header |= {"input_scale": [1.0], "input_offset": [0.0], "border": 0, "fill": [0], "logit_scale": 1.0}
+    header["nodes"] = nodes
     path = tmp_path / "net.safetensors"
     save(Interchange(header=header, tensors=tensors), path)
     return path

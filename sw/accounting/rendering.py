@@ -156,8 +156,8 @@ def markdown(page: Page) -> str:
 
 
 def _short(name: str) -> str:
-    """A format's name; of one that lists its levels, how many bits they take."""
-    fmt = named(name)
+    """A format's name, or what is said in words; of one that lists its levels, how many bits they take."""
+    fmt = None if " " in name else named(name)
     return f"companded {fmt.code_width} bits" if isinstance(fmt, Companded) else name
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 from hdl.formats import APoT, Companded, Format, named
 from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH, SHIFT_WIDTH
@@ -25,6 +26,7 @@ class LayerUsage:
     Members
     -------
     name, weight_format, input_format : str
+        Formats by name; in words, with a blank, for real numbers and for channels of different bits.
     weights, macs : int
         Number of weights, and multiply-accumulates for one image.
     formula : str
@@ -62,29 +64,39 @@ def network_usage(graph: IntegerGraph) -> list[LayerUsage]:
         formats |= {encoding.tensor: encoding.format for encoding in node.encodings}
         if isinstance(node, Convolution):
             _, height, width = output_shape(node, shapes[node.source])
-            usages.append(_layer_usage(node, named(formats[node.source]), positions=height * width))
+            usages.append(
+                layer_usage(
+                    node.name,
+                    named(node.weight_format),
+                    named(formats[node.source]),
+                    weights=node.weights.size,
+                    macs=node.weights.size * height * width,
+                    outputs=len(node.weights),
+                )
+            )
     return usages
 
 
-def _layer_usage(layer: Convolution, activation: Format, *, positions: int) -> LayerUsage:
-    weight = named(layer.weight_format)
+def layer_usage(
+    name: str, weight: Format, activation: Format, *, weights: int, macs: int, outputs: int
+) -> LayerUsage:
+    """What a layer of these formats costs; `outputs` counts its channels."""
     bits = counted_bits(weight), counted_bits(activation)
     rule = RULES.get(_scheme(weight), UNIFORM)
     cost = text_cost = rule.cost(*bits)
     if isinstance(weight, APoT):
         text_cost = shift_add_cost(Fraction(weight.magnitude_width, weight.k), bits[1])
-    weights = layer.weights.size
     return LayerUsage(
-        name=layer.name,
+        name=name,
         weight_format=weight.name,
         input_format=activation.name,
         weights=weights,
-        macs=weights * positions,
+        macs=macs,
         formula=rule.formula,
-        fixops=weights * positions * cost,
-        text_fixops=weights * positions * text_cost,
-        weight_bytes=_bytes(weights * weight.code_width),
-        channel_bytes=_bytes(len(layer.weights) * CHANNEL_BITS),
+        fixops=macs * cost,
+        text_fixops=macs * text_cost,
+        weight_bytes=whole_bytes(weights * weight.code_width),
+        channel_bytes=whole_bytes(outputs * CHANNEL_BITS),
         lookup_bytes=(
             product_table_bytes(weight, activation)
             if isinstance(weight, Companded) and isinstance(activation, Companded)
@@ -102,5 +114,6 @@ def _scheme(fmt: Format) -> str:
     return fmt.name.partition("_")[0]
 
 
-def _bytes(bits: int) -> int:
-    return -(-bits // 8)
+def whole_bytes(bits: int | Fraction) -> int:
+    """So many bits packed without gaps."""
+    return ceil(Fraction(bits) / 8)
