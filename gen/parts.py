@@ -28,3 +28,12 @@ def stream(name: str, parameters: AcceleratorParameters) -> Design:
     )
     head = {"block": name, "parameters": asdict(parameters)}
     return design(Circuit(component=component, flat=True), name=name, head=head)
+
+
+def sequencer(parameters: AcceleratorParameters) -> Design:
+    """The sequencer of an accelerator, its walker within, in one flat module."""
+    from hdl.sequencer import Sequencer
+
+    component = Sequencer(parameters=parameters, drain=parameters.drain)
+    head = {"block": "sequencer", "parameters": asdict(parameters)}
+    return design(Circuit(component=component, flat=True), name="sequencer", head=head)

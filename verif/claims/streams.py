@@ -3,8 +3,6 @@
 A word passes in a cycle with both `valid` and `ready`.
 """
 
-import re
-from dataclasses import replace
 from typing import Any
 
 from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, Value
@@ -26,23 +24,14 @@ from hdl.parameters import AcceleratorParameters
 
 from ..claim import Claim, Description
 from ..specification import delayed, instance
+from ..state import with_state
 
 HEADER_WORDS = PACKET_HEADER.size // STREAM_WIDTH
-REGISTER = re.compile(r"^  reg (?:\[(\d+):0\] )?(\w+) = ", re.MULTILINE)
 
 
 def opened(block: str, **parameters: Any) -> Design:
-    """A stream block of the accelerator, with its registers as outputs too: for an induction's hypothesis."""
-    made = stream(block, AcceleratorParameters(**parameters))
-    verilog, ports = made.verilog, list(made.description["ports"])
-    known = {port["name"] for port in ports}
-    for high, name in REGISTER.findall(made.verilog):
-        if name not in known:
-            port, width = f"state_{name}", int(high or 0) + 1
-            body = f"  output [{width - 1}:0] {port};\n  assign {port} = {name};\nendmodule"
-            verilog = verilog.replace(");\n", f", {port});\n", 1).replace("endmodule", body, 1)
-            ports.append({"name": port, "direction": "output", "width": width, "signed": False})
-    return replace(made, verilog=verilog, description={**made.description, "ports": ports})
+    """A stream block of the accelerator with its state as outputs too."""
+    return with_state(stream(block, AcceleratorParameters(**parameters)))
 
 
 class _Stream(wiring.Component):
