@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -16,6 +17,9 @@ from .quantizers import Quantizer
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 CPU = torch.device("cpu")
+
+# Layers of one class share their code, but not their shapes: each is compiled for its own, however many.
+_COMPILE: dict[str, Any] = {"dynamic": False, "recompile_limit": 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +77,18 @@ class Execution:
 
     def wrap(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
         """What is called in training instead of the model, whose weights it shares."""
-        called = nn.parallel.DistributedDataParallel(model) if self.size > 1 else model
+        called = model
+        if self.size > 1:
+            # Of an axis of length 1 any stride is right, and torch warns of each that it did not expect.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+            called = nn.parallel.DistributedDataParallel(model)
         if not self.compiled:
             return called
         for module in model.modules():
             if isinstance(module, Quantizer):
                 # A compiler may fuse and reorder what must round as it is written.
                 module.forward = torch.compiler.disable(module.forward)
-        return torch.compile(called)
+        return torch.compile(called, **_COMPILE)
 
     def autocast(self, amp: str) -> torch.autocast:
         """Mixed precision for the layers between quantizers, by name; ``"off"`` does nothing."""

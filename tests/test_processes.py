@@ -138,6 +138,7 @@ def test_torchrun_trains(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1
     assert done.stderr.count("epoch   1") == 1
+    assert "Warning" not in done.stderr
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["net.csv", "net.jsonl", "net.pt", "runs"]
     assert len(list((tmp_path / "runs").iterdir())) == 1
     assert checkpoints.load(path).finished

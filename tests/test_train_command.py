@@ -1,5 +1,6 @@
 """The `train` command: options, refusals, interruption and resuming."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from sw import checkpoint as checkpoints
 from sw import training
 from sw.__main__ import main
 from sw.recipe import Recipe
+from sw.train import _Bar
 from tests.few_digits import few_digits
 
 ROOT = Path(__file__).parents[1]
@@ -164,6 +166,17 @@ def test_interrupt_keeps_the_last_checkpoint(tmp_path):
     epoch = checkpoints.load(path).epoch
     assert kept == f"python -m sw train: {path} keeps epoch {epoch} of float; go on with --resume"
     assert last == "python -m sw: interrupted"
+
+
+def test_the_bar_shows_loss_accuracy_and_bits():
+    recipe = Recipe(batch_size=32, weight_bits=3)
+    with _Bar(recipe, None, board=None) as bar:
+        training.Trainer(recipe, few_digits(), stage=0).run_epoch(bar)
+        (task,) = bar.progress.tasks
+        assert re.fullmatch(r"loss \d+\.\d{4}  train \d+\.\d\d%  bits 3/4", task.fields["note"])
+        assert task.description == "apot 3/4"
+        assert task.completed == pytest.approx(1)
+        assert task.total == 12
 
 
 def test_help_loads_no_torch():
