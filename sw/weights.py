@@ -50,16 +50,18 @@ def weight_words(
     split = index.reshape(tiles, p.rows, words, p.lanes, height, width)
     ordered = np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
 
-    top_code = 2**p.format.code_width - 1
+    array = p.format
+    code_of, fold_of = array.codes, {level: p.fold(level) for level in array.grid}
+    narrowest = np.min_scalar_type(2**array.code_width - 1)
     turns, folds = [], []
     for levels in zip(*(digits.digits[value] for value in values.tolist()), strict=True):
-        codes = np.array([p.format.codes[level] for level in levels], dtype=np.min_scalar_type(top_code))
-        excess = np.array([p.fold(level) for level in levels], dtype=np.int64)
+        codes = np.array([code_of[level] for level in levels], dtype=narrowest)
+        excess = np.array([fold_of[level] for level in levels], dtype=np.int64)
         turns.append(codes[ordered])
         folds.append(_row_sums(excess, turns[-1], ordered))
     stacked = np.stack(turns * copies, axis=1)
     flat = stacked.reshape(-1, p.rows * p.lanes)
-    return code_words(flat, width=p.format.code_width), folds
+    return code_words(flat, width=array.code_width), folds
 
 
 def _places_in(values: Integers, weights: Integers) -> NDArray[np.int32]:

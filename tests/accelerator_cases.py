@@ -1,6 +1,6 @@
 """Small accelerators, random networks for them, and what must come back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,11 +15,12 @@ from hdl.layouts import Status
 from hdl.parameters import AcceleratorParameters
 from sw.bits import Words
 from sw.compiler import Compiled, compile_network
-from sw.driver import encode_images, load_packets, run_packets
+from sw.driver import encode_images, load_packets, response_length, run_packets
 from sw.graph import IMAGE, IntegerGraph, Integers
 from sw.schedule import program_cycles
-from tests.random_networks import random_convolution
-from verif.network import accelerator
+from tests.random_graphs import random_graph
+from tests.random_networks import random_convolution, random_images
+from verif.network import accelerator, exchange
 from verif.reference import run as run_reference
 
 GAPS = {
@@ -30,27 +31,33 @@ GAPS = {
 }
 """Patterns of the source's and the sink's pauses."""
 
+VALUES = {"value_words": 4096, "encodings": 16, "tables": 4, "program_words": 1024}
+"""What graphs need that are no chains."""
+
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "apot_k1n1_4x4": ("uniform_b4u", {"rows": 4, "lanes": 4, "requantizers": 4, "activation_width": 4}),
     "apot_k2n1_8x4": (
         "apot_k2n1u",
-        {"rows": 8, "lanes": 4, "requantizers": 2, "code_width": 2, "activation_width": 3},
+        {"rows": 8, "lanes": 4, "requantizers": 2, "code_width": 2, "activation_width": 3, **VALUES},
     ),
-    "apot_k2n1o_4x8": ("apot_k2n2u", {"rows": 4, "lanes": 8, "requantizers": 4}),
+    "apot_k2n1o_4x8": ("apot_k2n2u", {"rows": 4, "lanes": 8, "requantizers": 4, **VALUES}),
     "apot_k2n2_6x8": ("apot_k2n2u", {"rows": 6, "lanes": 8, "requantizers": 2}),
     "pot_k2_3x2": (
         "pot_k3u",
-        {"rows": 3, "lanes": 2, "requantizers": 1, "code_width": 3, "activation_width": 7},
+        {"rows": 3, "lanes": 2, "requantizers": 1, "code_width": 3, "activation_width": 7, **VALUES},
     ),
     "uniform_b4_8x8": ("apot_k2n2u", {"rows": 8, "lanes": 8, "requantizers": 8}),
 }
 """Weight format and size of the array: its format of activations, and its other parameters."""
 
+GRAPHS = ("apot_k2n1_8x4", "apot_k2n1o_4x8", "pot_k2_3x2")
+"""Shapes that run graphs: tiles of whole words, parts of words, and both."""
+
 MEMORIES = {
     "depth": 1024,
     "activation_words": 4096,
     "weight_words": 8192,
-    "channel_words": 512,
+    "channel_words": 2048,
     "result_words": 32,
 }
 
@@ -129,6 +136,46 @@ def random_case(shape: str, seed: int, *, images: int = 2) -> Case:
         input_shape=input_shape, nodes=tuple(layers), logit_scale=1.0, input_format=f"uniform_b{bits}u"
     )
     return case(network, parameters, rng.integers(0, 2**bits, (images, *input_shape)))
+
+
+def graph_case(shape: str, seed: int, *, images: int = 1) -> Case:
+    """Blocks of everything that a graph can hold."""
+    rng = np.random.default_rng([seed, *shape.encode(), 1])
+    parameters, activations = small(shape), SHAPES[shape][0]
+    graph = random_graph(
+        rng,
+        weight_format=parameters.weight_format,
+        activation_formats=(activations, f"uniform_b{parameters.code_width}u"),
+        rows=parameters.rows,
+        requantizers=parameters.requantizers,
+    )
+    return case(graph, parameters, random_images(rng, graph.input_shape, count=images))
+
+
+def check_cases(cases: Sequence[Case], gaps: str, verilog: Path, simulator: str) -> None:
+    """Networks one after another, without a reset in between: every bit and every cycle."""
+    packets = [packet for each in cases for packet in (*each.loads, *each.runs)]
+    answers = sum(
+        len(each.images) * response_length(results=each.compiled.results, parameters=each.compiled.parameters)
+        for each in cases
+    )
+    cycles = sum(len(each.images) * program_cycles(each.compiled.schedule) for each in cases)
+    source_gaps, sink_gaps = GAPS[gaps]
+    exchanged = exchange(
+        verilog,
+        packets,
+        answers=answers,
+        simulator=simulator,
+        cycle_limit=2 * cycles + 40 * (answers + sum(map(len, packets))),
+        source_gaps=source_gaps,
+        sink_gaps=sink_gaps,
+    )
+    responses = split(exchanged.words, exchanged.last)
+    assert len(responses) == sum(len(each.images) for each in cases)
+    for each in cases:
+        each.check(responses[: len(each.images)])
+        responses = responses[len(each.images) :]
+    assert exchanged.busy_cycles == cycles
 
 
 def split(words: Words, last: Any) -> list[list[int]]:

@@ -38,8 +38,7 @@ def random_graph(
     growing.shape = (shape[0], shape[1] + 2 * border, shape[2] + 2 * border)
     growing.codes = {IMAGE: "uniform_b8u"}
     growing.convolution(length=3 if border else int(rng.integers(1, 4)), weight_format=end_format)
-    for _ in range(int(rng.integers(2, 4))):
-        growing.block()
+    growing.blocks(int(rng.integers(2, 4)))
     growing.end(wide_format=wide_format, end_format=end_format)
     return IntegerGraph(
         input_shape=shape,
@@ -67,9 +66,11 @@ class _Growing:
     def pick(self, *choices: Any) -> Any:
         return choices[int(self.rng.integers(len(choices)))]
 
-    def block(self) -> None:
+    def blocks(self, count: int) -> None:
+        """So many blocks, none twice."""
         kinds = (self.identity, self.downsample, self.padded, self.pool, self.depthwise, self.convolution)
-        self.pick(*kinds)()
+        for index in self.rng.permutation(len(kinds))[:count]:
+            kinds[index]()
 
     def channels(self) -> int:
         return int(self.rng.integers(2, 2 * self.rows + 2))
@@ -113,6 +114,13 @@ class _Growing:
         )
         self.add(node, (outputs, *(_sizes((height, width), length, options))))
 
+    def encode_again(self, format_name: str) -> None:
+        """The last node writes one more tensor of codes, which is the end's."""
+        tensor, last = f"{self.nodes[-1].name}.again", self.nodes[-1]
+        encoding = random_encoding(self.rng, tensor, format_name)
+        self.nodes[-1] = replace(last, encodings=(*last.encodings, encoding))
+        self.codes = {tensor: format_name}
+
     def identity(self) -> None:
         """Two convolutions, and what was there before."""
         shape, values, same = self.shape, self.values, {"length": 3, "padding": 1, "stride": 1}
@@ -120,8 +128,9 @@ class _Growing:
         self.convolution(outputs=shape[0], residual=values, **same)
 
     def downsample(self) -> None:
-        """Two convolutions, and a convolution of 1 × 1 beside them."""
+        """Two convolutions, and beside them one of 1 × 1, which reads an encoding of its own."""
         shape, codes, outputs = self.shape, self.codes, self.channels()
+        self.encode_again(self.pick(*self.activation_formats))
         self.convolution(outputs=outputs, length=1, padding=0, stride=2)
         self.beside(shape, codes)
 
@@ -142,7 +151,7 @@ class _Growing:
 
     def pool(self) -> None:
         _, height, width = self.shape
-        kernel = (min(self.pick(1, 2, 3), height), min(self.pick(1, 2, 3), width))
+        kernel = (min(self.pick(2, 3), height), min(self.pick(2, 3), width))
         padding = int(self.rng.integers(0, min(kernel)))
         self.pooling(self.pick("maximum", "sum"), kernel=kernel, stride=self.pick(1, 2), padding=padding)
 
@@ -165,13 +174,8 @@ class _Growing:
         if self.pick(True, False):
             self.pooling("sum", kernel=(height, width))
             channels, height, width = self.shape
-            wide = self.pick(True, False)
-            last = self.nodes[-1]
-            tensor = f"{last.name}.wide"
-            if wide:
-                encoding = random_encoding(self.rng, tensor, wide_format)
-                self.nodes[-1] = replace(last, encodings=(*last.encodings, encoding))
-                self.codes = {tensor: wide_format}
+            if self.pick(True, False):
+                self.encode_again(wide_format)
         elif self.pick(True, False, False):
             constants = {"multiplier": np.arange(1, 1 + channels), "shift": np.arange(channels) % 5}
             node = Pooling(

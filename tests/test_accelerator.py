@@ -7,41 +7,17 @@ import pytest
 
 from sw import training
 from sw.data import digits
-from sw.driver import response_length
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
 from sw.graph import IntegerGraph
 from sw.recipe import Recipe
 from sw.schedule import program_cycles
-from tests.accelerator_cases import GAPS, SHAPES, case, grouped, random_case, split, written
-from verif.network import accelerator, classify, exchange
+from tests.accelerator_cases import GAPS, SHAPES, case, check_cases, grouped, random_case, written
+from verif.network import accelerator, classify
 
 
 def check_random(shape: str, seeds: list[int], gaps: str, verilog: Path, simulator: str) -> None:
-    """Networks one after another, without a reset in between."""
-    cases = [random_case(shape, seed) for seed in seeds]
-    packets = [packet for each in cases for packet in (*each.loads, *each.runs)]
-    answers = sum(
-        len(each.images) * response_length(results=each.compiled.results, parameters=each.compiled.parameters)
-        for each in cases
-    )
-    cycles = sum(len(each.images) * program_cycles(each.compiled.schedule) for each in cases)
-    source_gaps, sink_gaps = GAPS[gaps]
-    exchanged = exchange(
-        verilog,
-        packets,
-        answers=answers,
-        simulator=simulator,
-        cycle_limit=2 * cycles + 40 * (answers + sum(map(len, packets))),
-        source_gaps=source_gaps,
-        sink_gaps=sink_gaps,
-    )
-    responses = split(exchanged.words, exchanged.last)
-    assert len(responses) == sum(len(each.images) for each in cases)
-    for each in cases:
-        each.check(responses[: len(each.images)])
-        responses = responses[len(each.images) :]
-    assert exchanged.busy_cycles == cycles
+    check_cases([random_case(shape, seed) for seed in seeds], gaps, verilog, simulator)
 
 
 def check_pauses(shape: str, gaps: str, folder: Path, simulator: str) -> None:
