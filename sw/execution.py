@@ -121,7 +121,10 @@ def execution(device: str = "auto") -> Iterator[Execution]:
     if not launched:
         yield Execution(device=place)
         return
-    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    if place.type == "cuda":
+        distributed.init_process_group("nccl", device_id=place)
+    else:
+        distributed.init_process_group("gloo")
     try:
         yield Execution(device=place, rank=distributed.get_rank(), size=distributed.get_world_size())
     finally:

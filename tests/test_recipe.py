@@ -50,11 +50,13 @@ def test_a_file_of_every_field(tmp_path):
         weight_bits = 3
         activation_bits = 2
         progressive = true
+        images = 500
         epochs = 7
         batch_size = 32
         lr = 1
         seed = 5
         threads = 2
+        amp = "bf16"
         outer = ["conv1"]
         outer_bits = 6
         signed = []
@@ -72,11 +74,13 @@ def test_a_file_of_every_field(tmp_path):
         weight_bits=3,
         activation_bits=2,
         progressive=True,
+        images=500,
         epochs=7,
         batch_size=32,
         lr=1.0,
         seed=5,
         threads=2,
+        amp="bf16",
         outer=("conv1",),
         outer_bits=6,
         signed=(),

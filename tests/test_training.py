@@ -275,6 +275,7 @@ def test_batch_larger_than_the_data(few):
         ({"activation_bits": 9}, ValueError, "activation_bits must be an integer from 1 to 8, not 9"),
         ({"scheme": "pot", "weight_bits": 8}, ValueError, "k must be an integer from 1 to 5, not 7"),
         ({"progressive": 1}, TypeError, "progressive must be True or False, not 1"),
+        ({"amp": "half"}, ValueError, "amp must be one of off, bf16, fp16, not 'half'"),
         ({"images": 0}, ValueError, "images must be an integer of at least 1, not 0"),
         ({"images": "all"}, TypeError, "images must be an integer of at least 1, not 'all'"),
         ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1, not 0"),
