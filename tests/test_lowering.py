@@ -93,13 +93,17 @@ class Comparison:
         return float((edges[-1] - edges[0]) / (steps[len(edges) - 1] - steps[0]))
 
     def check(self, *, share: float = 0.995) -> None:
-        """So many codes equal the float model's; the others are a rank off and lie next to a boundary."""
+        """So many codes of 4 bits equal the float model's; the others are a rank off, next to a boundary.
+
+        Codes of more bits have more boundaries to be next to.
+        """
         assert set(self.encodings) == set(self.seen.codes)
         allowed = self.allowed()
         for tensor, edges in self.edges.items():
             expected, found = self.seen.codes[tensor].flatten(), self.run.codes[tensor].flatten()
             wrong = found != expected
-            assert wrong.double().mean() <= 1 - share, tensor
+            denser = len(edges) / 15 if len(edges) > 15 else 1
+            assert wrong.double().mean() <= (1 - share) * denser, tensor
             assert (found - expected).abs().max() <= 1, tensor
             reals = self.seen.reals[tensor].flatten()[wrong]
             distance = (reals[:, None] - edges[None, :]).abs().amin(1)
@@ -113,8 +117,7 @@ def test_networks_equal_the_float_model_but_next_to_boundaries(name, shape, sche
     bits = 3 if scheme in ("pot", "dmbq") else 4
     model = random_model(name, shape, Precision(scheme=scheme, weight_bits=bits))
     compared = Comparison(model, shape)
-    # The mean of ResNet-56 has 8 bits, and 28 blocks' roundings go into it.
-    compared.check(share=0.96 if name == "resnet56" else 0.985 if scheme == "dmbq" else 0.995)
+    compared.check()
     layers = [layer for layer in model.modules() if isinstance(layer, Quantized)]
     assert len([node for node in compared.graph.nodes if isinstance(node, Convolution)]) == len(layers)
 
@@ -170,11 +173,11 @@ class TwoReaders(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.left, self.right, self.pool = unit(8, 8), unit(8, 8, kernel=1), nn.MaxPool2d(3, 1, 1)
-        self.last = unit(8, 8)
+        self.last, self.again = unit(8, 8), unit(8, 8, kernel=1)
 
     def forward(self, values: Tensor) -> Tensor:
         both = self.left(values) + self.right(values)
-        return torch.add(self.last(both.relu()), both) + self.right(functional.relu(both))
+        return torch.add(self.last(both.relu()), both) + self.again(functional.relu(both))
 
 
 class Inverted(nn.Module):
@@ -280,10 +283,10 @@ def test_readers_with_equal_quantizers_share_codes():
 class Images(nn.Module):
     """One convolution of normalized pixels, and the mean."""
 
-    def __init__(self, pixels: Pixels, **options) -> None:
+    def __init__(self, pixels: Pixels, *, outputs: int = 6, groups: int = 1) -> None:
         super().__init__()
-        self.pixels, self.conv = pixels, unit(3, 6, **options)
-        self.fc = nn.Linear(6, 3)
+        self.pixels, self.conv = pixels, unit(3, outputs, groups=groups)
+        self.fc = nn.Linear(outputs, 3)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.fc(self.conv(self.pixels(images)).relu().mean((2, 3)))
@@ -328,7 +331,7 @@ def test_channels_of_an_image_may_have_deviations_of_their_own():
 
 def test_depthwise_convolutions_of_an_image_keep_its_scales():
     pixels = Pixels(3, mean=(10 / 255, 20 / 255, 30 / 255), deviation=(0.25, 0.3, 0.35))
-    compared = Comparison(normalized_images(pixels, groups=3), (3, 8, 8), count=8)
+    compared = Comparison(normalized_images(pixels, outputs=3, groups=3), (3, 8, 8), count=8)
     compared.check()
     assert [node.name for node in compared.graph.nodes] == ["conv.0", "mean", "fc"]
 

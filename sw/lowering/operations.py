@@ -36,7 +36,7 @@ def normalized(builder: Builder, value: Value, norm: nn.BatchNorm2d | nn.BatchNo
     beta = np.zeros(norm.num_features) if norm.bias is None else array(norm.bias)
     gain = gamma / np.sqrt(array(norm.running_var) + norm.eps)
     offset = beta - array(norm.running_mean) * gain
-    bound = value.bound.scaled(gain, offset).or_less(Bound(np.abs(beta), np.abs(gamma)))
+    bound = value.bound.scaled(gain, offset).or_less(Bound.normal(beta, gamma))
     return replace(builder.affine(value, gain, offset, bound=bound), expected=beta)
 
 
