@@ -5,14 +5,17 @@ It reads what is shipped and nothing else: the program and the contents of the m
 of the `Walker`, and its arithmetic is that of `Array`, `Pooling` and `Requantizer`, bit for bit.
 """
 
+from .datapath import Datapath
 from .machine import Machine, Observer
-from .memories import Memories
+from .memories import Constants, Memories
 from .program import FaultError, Instruction, fetch
 from .tensors import codes_of, values_of
-from .walk import Walk
+from .walk import Walk, walks
 from .words import code_fields
 
 __all__ = [
+    "Constants",
+    "Datapath",
     "FaultError",
     "Instruction",
     "Machine",
@@ -23,4 +26,5 @@ __all__ = [
     "codes_of",
     "fetch",
     "values_of",
+    "walks",
 ]

@@ -9,7 +9,7 @@ from hdl.console import RefusedError
 from hdl.layouts import Status
 from hdl.parameters import ADDRESS_WIDTH, COORDINATE_WIDTH, AcceleratorParameters
 
-from .program import FaultError, Instruction
+from .program import FaultError, Instruction, fetch
 
 Addresses = NDArray[np.int64]
 Inside = NDArray[np.bool_]
@@ -169,3 +169,19 @@ class Walk:
             if wrong.any():
                 return [(band.start * self.step_count + int(wrong.argmax()), status)]
         return []
+
+
+def walks(words: NDArray[np.integer], parameters: AcceleratorParameters) -> Iterator[Walk]:
+    """The commands of a program, each judged before the next one is fetched.
+
+    Raises
+    ------
+    FaultError
+        At the command that the accelerator would stop at.
+    RefusedError
+        If one takes longer than anyone waits for.
+    """
+    for instruction in fetch(words, parameters):
+        walk = Walk(instruction, parameters)
+        walk.judge()
+        yield walk
