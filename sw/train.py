@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .data import Dataset
     from .execution import Execution
-    from .training import Trainer
 
 
 class Bits(click.ParamType):
@@ -267,9 +266,10 @@ def _run(
 ) -> None:
     """Train with a progress bar, and say what came of it; the first of several processes speaks for all."""
     from .logs import log_path
+    from .progress import Bar
     from .training import train as run
 
-    with _Bar(recipe, resumed, board=board) if place.leads else nullcontext() as bar:
+    with Bar(recipe, resumed, board=board) if place.leads else nullcontext() as bar:
         try:
             done = run(
                 recipe,
@@ -302,8 +302,6 @@ def _recipe(path: Path | None, options: dict[str, Any]) -> Recipe:
         for name, value in options.items()
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    if given.get("amp", "") is None:
-        del given["amp"]
     if "bits" in given:
         given["weight_bits"], given["activation_bits"] = given.pop("bits")
     try:
@@ -346,56 +344,3 @@ def _resumed(output: Path, recipe: Recipe) -> "Checkpoint":
         wanted = ", ".join(f"{name} {getattr(checkpoint.recipe, name)!r}" for name in different)
         raise RefusedError(f"{output}: --resume needs the options it was written with: {wanted}")
     return checkpoint
-
-
-class _Bar:
-    """A progress bar over all stages' steps, a line for each epoch, and TensorBoard's log."""
-
-    def __init__(self, recipe: Recipe, resumed: "Checkpoint | None", *, board: Path | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from .logs import Board
-
-        columns = (
-            TextColumn("{task.description:>12}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        console = Console(stderr=True)
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.saved = f"{resumed.epoch} of {resumed.recipe.stages[resumed.stage]}" if resumed else ""
-        total, done = len(recipe.stages) * recipe.epochs, len(resumed.history) if resumed else 0
-        self.task = self.progress.add_task("starting", total=total, completed=done, note="")
-        self.board = Board(board, done=done) if board else None
-
-    def __enter__(self) -> "_Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-        if self.board:
-            self.board.close()
-
-    def __call__(self, trainer: "Trainer", loss: float, row: dict[str, Any] | None) -> None:
-        if row is None:
-            note = f"loss {loss:.4f}  train {trainer.running[1]:.2%}  bits {_bits(trainer.average_bits())}"
-            self.progress.advance(self.task, 1 / trainer.steps)
-            self.progress.update(self.task, description=str(trainer.precision), note=note)
-            return
-        self.saved = f"{row['epoch']} of {row['stage']}"
-        if self.board:
-            self.board.write(row)
-        bits = _bits((row["weight_bits"], row["activation_bits"]))
-        self.progress.console.print(
-            f"{row['stage']:>12}  epoch {row['epoch']:>3}  loss {row['loss']:.4f}  "
-            f"train {row['train_accuracy']:.2%}  test {row['test_accuracy']:.2%}  bits {bits}",
-            soft_wrap=True,
-        )
-
-
-def _bits(average: tuple[float, float]) -> str:
-    weight, activation = average
-    return f"{round(weight, 2):g}/{round(activation, 2):g}"

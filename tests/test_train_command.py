@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from sw import checkpoint as checkpoints
 from sw import training
 from sw.__main__ import main
+from sw.progress import Bar
 from sw.recipe import Recipe
-from sw.train import _Bar
 from tests.few_digits import few_digits
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +170,7 @@ def test_interrupt_keeps_the_last_checkpoint(tmp_path):
 
 def test_the_bar_shows_loss_accuracy_and_bits():
     recipe = Recipe(batch_size=32, weight_bits=3)
-    with _Bar(recipe, None, board=None) as bar:
+    with Bar(recipe) as bar:
         training.Trainer(recipe, few_digits(), stage=0).run_epoch(bar)
         (task,) = bar.progress.tasks
         assert re.fullmatch(r"loss \d+\.\d{4}  train \d+\.\d\d%  bits 3/4", task.fields["note"])

@@ -18,9 +18,9 @@ from sw.fitting import fitting_parameters
 from sw.graph import Convolution, IntegerGraph
 from sw.image import read_image, write_hex, write_image
 from sw.pack import compile_named
+from sw.progress import Bar
 from sw.recipe import Recipe
 from sw.schedule import program_cycles
-from sw.train import _Bar as Bar
 from sw.training import train
 
 from .network import Answers, accelerator, classify
