@@ -1,5 +1,8 @@
 """Engine: memories, sequencer, array and requantizer, working through a program."""
 
+from dataclasses import dataclass
+
+from amaranth.hdl import Array as Choice
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -14,6 +17,7 @@ from .layouts import (
     Section,
     Status,
     result_word,
+    section_banks,
     section_depth,
     section_width,
     slice_width,
@@ -29,11 +33,33 @@ READ_LATENCY = 2
 """A memory and a register behind it, since block memories are slow to answer."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """What there is one of for each image that is worked on.
+
+    Members
+    -------
+    suffix : str
+        Of its submodules' names; none for the first core.
+    array : Array
+    requantizer : Requantizer
+    activations : Memory
+    """
+
+    suffix: str
+    array: Array
+    requantizer: Requantizer
+    activations: memory.Memory
+
+
 class Engine(wiring.Component):
     """Runs the program in its memory on the activations in its memory.
 
     The schedule is static: nothing stalls, so a run's cycles are known beforehand.  Memories are
     written a slice at a time, one cycle after it is offered; a write that falls into a run is lost.
+
+    Cores work in lockstep, each on its own image; sequencer, weights, channels and the contents of
+    tables are the same for all.
 
     Parameters
     ----------
@@ -43,8 +69,9 @@ class Engine(wiring.Component):
     -------
     drain : int
         Cycles from a layer's last step until its last output can be read.
-    activations, values : Memory
-        For simulations to look into; `values` only if there are any.
+    cores : tuple of Core
+    values : tuple of Memory
+        One of each core, if there are any.
     start, program_start : In
         See `Sequencer`.
     bank : In(8)
@@ -54,29 +81,27 @@ class Engine(wiring.Component):
         Cycles of the last run.
     write_enable : In(1)
     write_section, write_bank : In(8)
+        Activations have no banks; theirs is the core.
     write_address : In(24)
         Word of the section.
     write_slice : In(16)
         Slice of the word (`layouts.slice_width`).
     write_data : In(32)
     result_address : In(24)
+        All cores' first words, then all cores' second words, and so on.
     result : Out(result_word)
         The result word at `result_address`, one cycle later.
     """
 
     def __init__(self, *, parameters: AcceleratorParameters) -> None:
         self._parameters = p = parameters
-        self._array = Array(parameters=p)
-        self._requantizer = Requantizer(parameters=p, accumulator_shape=self._array.accumulator_shape)
-        # These two here, so that a simulation can look into them.
-        self.activations = memory.Memory(
-            shape=unsigned(p.groups_per_word * slice_width(p, Section.ACTIVATIONS)),
-            depth=p.activation_words,
-            init=[],
+        self.cores = tuple(_core(p, suffix=str(number or "")) for number in range(p.cores))
+        self.values = tuple(
+            memory.Memory(shape=unsigned(values_word(p).size), depth=p.value_words, init=[])
+            for _ in range(p.cores if p.value_words else 0)
         )
-        if p.value_words:
-            self.values = memory.Memory(shape=unsigned(values_word(p).size), depth=p.value_words, init=[])
-        self.drain = 1 + READ_LATENCY + self._array.latency + self._requantizer.latency
+        self._flight = READ_LATENCY + self.cores[0].array.latency
+        self.drain = 1 + self._flight + self.cores[0].requantizer.latency
         super().__init__(
             {
                 "start": In(1),
@@ -101,24 +126,31 @@ class Engine(wiring.Component):
         m = Module()
         p = self._parameters
         m.submodules.sequencer = sequencer = Sequencer(parameters=p, drain=self.drain)
-        m.submodules.array = array = self._array
-        m.submodules.requantizer = requantizer = self._requantizer
         self._register_writes(m)
         self._bank = Signal(address_width(p.banks))
         with m.If(self.start & ~self.busy):
             m.d.sync += self._bank.eq(self.bank)
         self._count_cycles(m, sequencer)
-        self._connect_array(m, sequencer, array, requantizer)
-        if p.value_words:
-            self._connect_values(m, sequencer, requantizer)
-        self._connect_small_tables(m, array, requantizer)
-        self._connect_results(m, requantizer)
+        # The array registers weights first of all, so their address waits, which is narrower.
+        weight_address = delayed(m, sequencer.step.weights[: address_width(p.weight_words)], cycles=1)
+        weights = self._read(m, Section.WEIGHTS, weight_address)
+        channel = self._read(m, Section.CHANNELS, self.cores[0].requantizer.channel_address)
         m.d.comb += [
             sequencer.start.eq(self.start),
             sequencer.program_start.eq(self.program_start),
             sequencer.program_data.eq(self._read(m, Section.PROGRAM, sequencer.program_address)),
-            requantizer.channel.eq(self._read(m, Section.CHANNELS, requantizer.channel_address)),
         ]
+        for number, core in enumerate(self.cores):
+            m.submodules[f"array{core.suffix}"] = core.array
+            m.submodules[f"requantizer{core.suffix}"] = core.requantizer
+            m.d.comb += [core.array.weights.eq(weights), core.requantizer.channel.eq(channel)]
+            m.d.comb += core.array.codes.eq(self._activations(m, sequencer.step.input, core, number))
+            self._connect_small_tables(m, core)
+        self._control_arrays(m, sequencer)
+        self._control_requantizers(m, sequencer)
+        if p.value_words:
+            self._connect_values(m, sequencer)
+        self._connect_results(m)
         return m
 
     def _count_cycles(self, m: Module, sequencer: Sequencer) -> None:
@@ -132,63 +164,74 @@ class Engine(wiring.Component):
         with m.Elif(self.busy):
             m.d.sync += self.cycles.eq(self.cycles + 1)
 
-    def _connect_array(self, m: Module, sequencer: Sequencer, array: Array, requantizer: Requantizer) -> None:
+    def _control_arrays(self, m: Module, sequencer: Sequencer) -> None:
         step = sequencer.step
-        codes = self._activations(m, step.input, requantizer)
-        # The array registers weights first of all, so their address waits, which is narrower.
-        weight_address = delayed(m, step.weights[: address_width(self._parameters.weight_words)], cycles=1)
         multiplying = step.valid & (sequencer.layer.opcode == LayerOpcode.CONVOLUTION)
-        m.d.comb += [
-            array.weights.eq(self._read(m, Section.WEIGHTS, weight_address)),
-            array.codes.eq(delayed(m, codes, cycles=READ_LATENCY - 1)),
-            array.enable.eq(delayed(m, multiplying, cycles=READ_LATENCY)),
-            array.clear.eq(delayed(m, multiplying & step.first, cycles=READ_LATENCY)),
-            array.table.eq(Cat(delayed(m, step.table, cycles=READ_LATENCY), self._bank)),
-            array.inside.eq(delayed(m, step.inside, cycles=READ_LATENCY)),
-        ]
-        tag = Signal.like(requantizer.tag, name="step_tag")
+        enable, clear, inside, table = (
+            delayed(m, value, cycles=READ_LATENCY)
+            for value in (multiplying, multiplying & step.first, step.inside, step.table)
+        )
+        for core in self.cores:
+            m.d.comb += [
+                core.array.enable.eq(enable),
+                core.array.clear.eq(clear),
+                core.array.inside.eq(inside),
+                core.array.table.eq(Cat(table, self._bank)),
+            ]
+
+    def _control_requantizers(self, m: Module, sequencer: Sequencer) -> None:
+        step, layer = sequencer.step, sequencer.layer
+        tag = Signal.like(self.cores[0].requantizer.tag, name="step_tag")
         for name in ("opening", "closing", "shift", "channels", "output", "values", "residual"):
             m.d.comb += tag[name].eq(step[name])
-        flight = READ_LATENCY + array.latency
-        m.d.comb += [
-            requantizer.start.eq(delayed(m, step.valid & step.last, cycles=flight)),
-            requantizer.tag.eq(delayed(m, tag.as_value(), cycles=flight)),
-            requantizer.accumulators.eq(array.accumulators),
-            requantizer.layer.eq(sequencer.layer),
-            requantizer.layer.encoding.eq(
-                self._banked(sequencer.layer.encoding, self._parameters.encodings, self._bank)
-            ),
-        ]
+        start = delayed(m, step.valid & step.last, cycles=self._flight)
+        arrived = delayed(m, tag.as_value(), cycles=self._flight)
+        for core in self.cores:
+            m.d.comb += [
+                core.requantizer.start.eq(start),
+                core.requantizer.tag.eq(arrived),
+                core.requantizer.accumulators.eq(core.array.accumulators),
+                core.requantizer.layer.eq(layer),
+                core.requantizer.layer.encoding.eq(
+                    self._banked(layer.encoding, self._parameters.encodings, self._bank)
+                ),
+            ]
 
-    def _connect_values(self, m: Module, sequencer: Sequencer, requantizer: Requantizer) -> None:
-        """The values memory, which the requantizer writes, and it or the pooling unit reads."""
-        p, step, layer = self._parameters, sequencer.step, sequencer.layer
-        m.submodules.pooling = pooling = Pooling(parameters=p)
-        m.submodules.values = store = self.values
-        write, read = store.write_port(), store.read_port()
+    def _connect_values(self, m: Module, sequencer: Sequencer) -> None:
+        """The values memories, which requantizers write, and they or the pooling units read."""
+        step, layer = sequencer.step, sequencer.layer
         # As late as the array is, whose accumulators the pooled values stand in for.
-        wait = self._array.latency
-        address = delayed(m, step.input[: address_width(p.value_words)], cycles=wait)
-        convolution = layer.opcode == LayerOpcode.CONVOLUTION
-        word = delayed(m, read.data, cycles=READ_LATENCY - 1)
-        m.d.comb += [
-            write.addr.eq(requantizer.value_address),
-            write.data.eq(requantizer.values),
-            write.en.eq(requantizer.value_enable & self.busy),
-            read.addr.eq(Mux(convolution, requantizer.residual_address, address)),
-            requantizer.residual.eq(word),
-            requantizer.pooled.eq(pooling.pooled),
-            pooling.maximum.eq(layer.opcode == LayerOpcode.MAXIMUM),
-            pooling.word.eq(word),
-        ]
-        for port, value in ((pooling.first, step.valid & step.first), (pooling.inside, step.inside)):
-            m.d.comb += port.eq(delayed(m, value, cycles=READ_LATENCY + wait))
+        address = delayed(
+            m, step.input[: address_width(self._parameters.value_words)], cycles=self._flight - READ_LATENCY
+        )
+        first = delayed(m, step.valid & step.first, cycles=self._flight)
+        inside = delayed(m, step.inside, cycles=self._flight)
+        for core, store in zip(self.cores, self.values, strict=True):
+            requantizer = core.requantizer
+            m.submodules[f"pooling{core.suffix}"] = pooling = Pooling(parameters=self._parameters)
+            m.submodules[f"values{core.suffix}"] = store
+            write, read = store.write_port(), store.read_port()
+            word = delayed(m, read.data, cycles=READ_LATENCY - 1)
+            convolution = layer.opcode == LayerOpcode.CONVOLUTION
+            m.d.comb += [
+                write.addr.eq(requantizer.value_address),
+                write.data.eq(requantizer.values),
+                write.en.eq(requantizer.value_enable & self.busy),
+                read.addr.eq(Mux(convolution, requantizer.residual_address, address)),
+                requantizer.residual.eq(word),
+                requantizer.pooled.eq(pooling.pooled),
+                pooling.maximum.eq(layer.opcode == LayerOpcode.MAXIMUM),
+                pooling.word.eq(word),
+                pooling.first.eq(first),
+                pooling.inside.eq(inside),
+            ]
 
     def _register_writes(self, m: Module) -> None:
         """One register between the host and all memories, whose write ports are many and far apart."""
         self._selected = {section: Signal(name=f"write_{section.name.lower()}") for section in Section}
         self._address = Signal.like(self.write_address, name="registered_address")
-        self._write_bank = Signal(address_width(self._parameters.banks), name="registered_bank")
+        banks = max(section_banks(self._parameters, section) for section in Section)
+        self._write_bank = Signal(address_width(banks), name="registered_bank")
         self._slice = Signal.like(self.write_slice, name="registered_slice")
         self._data = Signal.like(self.write_data, name="registered_data")
         m.d.sync += [
@@ -222,11 +265,11 @@ class Engine(wiring.Component):
         ]
         return read.data[: section_width(p, section)]
 
-    def _activations(self, m: Module, address: Value, requantizer: Requantizer) -> Value:
-        """The activation memory, which the host fills and the requantizer writes back to."""
-        p = self._parameters
+    def _activations(self, m: Module, address: Value, core: Core, number: int) -> Value:
+        """An activation memory, which the host fills and the requantizer writes back to; what it reads."""
+        p, requantizer = self._parameters, core.requantizer
         group, per_word = slice_width(p, Section.ACTIVATIONS), p.groups_per_word
-        m.submodules.activations = store = self.activations
+        m.submodules[f"activations{core.suffix}"] = store = core.activations
         write, read = store.write_port(granularity=group), store.read_port()
         part = Signal(range(per_word))
         enable = Signal()
@@ -243,13 +286,14 @@ class Engine(wiring.Component):
                 write.addr.eq(self._address),
                 part.eq(self._slice),
                 write.data.eq(self._data[:group].replicate(per_word)),
-                enable.eq(self._selected[Section.ACTIVATIONS]),
+                enable.eq(self._selected[Section.ACTIVATIONS] & (self._write_bank == number)),
             ]
         m.d.comb += write.en.eq(Cat(enable & (part == i) for i in range(per_word)))
         m.d.comb += read.addr.eq(address)
-        return read.data
+        return delayed(m, read.data, cycles=READ_LATENCY - 1)
 
-    def _connect_small_tables(self, m: Module, array: Array, requantizer: Requantizer) -> None:
+    def _connect_small_tables(self, m: Module, core: Core) -> None:
+        array, requantizer = core.array, core.requantizer
         places = {
             section: self._banked(self._address, section_depth(self._parameters, section), self._write_bank)
             for section in (Section.TABLES, Section.BOUNDARIES)
@@ -263,16 +307,30 @@ class Engine(wiring.Component):
             requantizer.boundary_data.eq(self._data),
         ]
 
-    def _connect_results(self, m: Module, requantizer: Requantizer) -> None:
-        p = self._parameters
-        store = memory.Memory(shape=unsigned(result_word(p).size), depth=p.result_words, init=[])
-        m.submodules.results = store
-        write, read = store.write_port(), store.read_port()
-        m.d.comb += [
-            write.addr.eq(requantizer.result_address),
-            write.data.eq(requantizer.results),
-            write.en.eq(requantizer.result_enable & self.busy),
-            read.en.eq(~self.busy),
-            read.addr.eq(self.result_address),
-            self.result.eq(read.data),
-        ]
+    def _connect_results(self, m: Module) -> None:
+        p, select = self._parameters, address_width(self._parameters.cores)
+        words = []
+        for core in self.cores:
+            store = memory.Memory(shape=unsigned(result_word(p).size), depth=p.result_words, init=[])
+            m.submodules[f"results{core.suffix}"] = store
+            write, read = store.write_port(), store.read_port()
+            m.d.comb += [
+                write.addr.eq(core.requantizer.result_address),
+                write.data.eq(core.requantizer.results),
+                write.en.eq(core.requantizer.result_enable & self.busy),
+                read.en.eq(~self.busy),
+                read.addr.eq(self.result_address[select:]),
+            ]
+            words.append(read.data)
+        m.d.comb += self.result.eq(Choice(words)[delayed(m, self.result_address[:select], cycles=1)])
+
+
+def _core(parameters: AcceleratorParameters, *, suffix: str) -> Core:
+    p, array = parameters, Array(parameters=parameters)
+    codes = unsigned(p.groups_per_word * slice_width(p, Section.ACTIVATIONS))
+    return Core(
+        suffix=suffix,
+        array=array,
+        requantizer=Requantizer(parameters=p, accumulator_shape=array.accumulator_shape),
+        activations=memory.Memory(shape=codes, depth=p.activation_words, init=[]),
+    )

@@ -224,8 +224,8 @@ def section_depth(parameters: AcceleratorParameters, section: Section) -> int:
 
 
 def section_banks(parameters: AcceleratorParameters, section: Section) -> int:
-    """Banks of a section: all images share the activation memory, and each has a bank of the others."""
-    return 1 if section is Section.ACTIVATIONS else parameters.banks
+    """Banks of a section: each image has one, and each core has one of activations, which images share."""
+    return parameters.cores if section is Section.ACTIVATIONS else parameters.banks
 
 
 def slice_width(parameters: AcceleratorParameters, section: Section) -> int:

@@ -144,7 +144,7 @@ class PacketReader(wiring.Component):
         p = self._parameters
         depth, banks = (
             Signal(range(max(section_depth(p, each) for each in Section) + 1)),
-            Signal(range(p.banks + 1)),
+            Signal(range(max(p.banks, p.cores) + 1)),
         )
         with m.Switch(header.section):
             for section in Section:
@@ -152,7 +152,8 @@ class PacketReader(wiring.Component):
                     m.d.comb += [depth.eq(section_depth(p, section)), banks.eq(section_banks(p, section))]
         within = (end.address < depth) | ((end.address == depth) & (end.slice == 0))
         from_within = (header.address < depth) & (header.slice <= end.last_slice) & (header.bank < banks)
-        runs = (header.address < p.program_words) & (header.count <= p.result_words) & (header.bank < p.banks)
+        results = header.count <= p.cores * p.result_words
+        runs = (header.address < p.program_words) & results & (header.bank < p.banks)
         fits = (payload == header.count) & (payload <= PAYLOAD_WORDS)
         with m.If(header.build_id != p.build_id):
             m.d.sync += self.status.eq(Status.BUILD_ID)

@@ -67,6 +67,9 @@ class AcceleratorParameters:
         pools nor adds residuals.
     banks
         Images held at a time, 1 or 2: programs with their weights, channels, tables and boundaries.
+    cores
+        Inputs worked on at a time, a power of two up to 16: arrays with activations, values and results of
+        their own, in lockstep on the same program.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class AcceleratorParameters:
     result_words: int = 32
     value_words: int = 0
     banks: int = 1
+    cores: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.weight_format, str):
@@ -102,8 +106,9 @@ class AcceleratorParameters:
         for name, high in _LIMITS.items():
             check_int(name, getattr(self, name), low=1, high=high)
         check_int("value_words", self.value_words, low=0, high=MAX_VALUE_WORDS)
-        if self.requantizers & (self.requantizers - 1):
-            raise ValueError(f"requantizers must be a power of two, not {self.requantizers!r}")
+        for name in ("requantizers", "cores"):
+            if getattr(self, name) & (getattr(self, name) - 1):
+                raise ValueError(f"{name} must be a power of two, not {getattr(self, name)!r}")
         if self.requantizers * self.code_width > 32:
             raise ValueError(
                 f"requantizers must be at most {32 // self.code_width} with codes of {self.code_width} bits, "
@@ -220,6 +225,7 @@ _LIMITS = {
     "program_words": 2**16,
     "result_words": 2**16,
     "banks": 2,
+    "cores": 16,
 }
 
 

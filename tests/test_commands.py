@@ -1,6 +1,7 @@
 """Random commands of every opcode and flag: all that they leave in memory, and their cycles, exactly."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "code_width": 3,
     },
     "wide": {"weight_format": "uniform_b8", "rows": 4, "lanes": 8, "requantizers": 4, "activation_width": 16},
+    "four_cores": {"weight_format": "apot_k2n1", "cores": 4, "requantizers": 2, "code_width": 2},
     "no_values": {"weight_format": "apot_k1n1", "requantizers": 2, "value_words": 0, "code_width": 1},
 }
 
@@ -87,6 +89,14 @@ def random_machine(draw: random.Random, p: AcceleratorParameters) -> Machine:
         ),
         results=words(p.result_words, p.requantizers, lambda: 0),
     )
+
+
+def random_machines(draw: random.Random, p: AcceleratorParameters) -> list[Machine]:
+    """One for each core: alike in all that cores share."""
+    first = random_machine(draw, p)
+    shared = ("weights", "channels", "tables", "boundaries")
+    others = [random_machine(draw, p) for _ in range(p.cores - 1)]
+    return [first, *(replace(each, **{name: getattr(first, name) for name in shared}) for each in others)]
 
 
 def random_channel(draw: random.Random) -> Fields:
@@ -194,12 +204,12 @@ def place_outputs(draw: random.Random, p: AcceleratorParameters, layer: Fields, 
 class Bench:
     """An engine in simulation, filled from a machine and compared with it."""
 
-    def __init__(self, ctx: Any, engine: Engine, machine: Machine) -> None:
-        self.ctx, self.engine, self.machine = ctx, engine, machine
-        self.p = machine.parameters
+    def __init__(self, ctx: Any, engine: Engine, machines: list[Machine]) -> None:
+        self.ctx, self.engine, self.machines = ctx, engine, machines
+        self.p = machines[0].parameters
 
     async def load(self) -> None:
-        machine, p = self.machine, self.p
+        machine, p = self.machines[0], self.p
         codes = {level: code for code, level in enumerate(p.format.levels)}
         weights = [[[codes[level] for level in row] for row in word] for word in machine.weights]
         await self._write(Section.WEIGHTS, [number(weight_word(p), word) for word in weights])
@@ -207,10 +217,12 @@ class Bench:
         await self._write(Section.TABLES, [level for table in machine.tables for level in table])
         trees = [search_order(each, code_width=p.code_width) for each in machine.boundaries]
         await self._write(Section.BOUNDARIES, [entry % 2**VALUE_WIDTH for tree in trees for entry in tree])
-        for address, word in enumerate(machine.activations):
-            self.ctx.set(self.engine.activations.data[address], joined(word, p.code_width))
-        for address, word in enumerate(machine.values):
-            self.ctx.set(self.engine.values.data[address], number(values_word(p), word))
+        for core, each in enumerate(self.machines):
+            store = self.engine.cores[core].activations
+            for address, word in enumerate(each.activations):
+                self.ctx.set(store.data[address], joined(word, p.code_width))
+            for address, word in enumerate(each.values):
+                self.ctx.set(self.engine.values[core].data[address], number(values_word(p), word))
 
     async def _write(self, section: Section, words: list[int]) -> None:
         ctx, engine, width = self.ctx, self.engine, slice_width(self.p, section)
@@ -239,17 +251,20 @@ class Bench:
         return ctx.get(engine.cycles)
 
     async def compare(self, about: object) -> None:
-        """All memories that commands write."""
+        """All memories that commands write, of every core."""
         ctx, engine, p = self.ctx, self.engine, self.p
-        found = [ctx.get(engine.activations.data[i]) for i in range(p.activation_words)]
-        assert found == [joined(word, p.code_width) for word in self.machine.activations], about
-        for address, word in enumerate(self.machine.values):
-            assert ctx.get(engine.values.data[address]) == number(values_word(p), word), (about, address)
-        for address, word in enumerate(self.machine.results):
-            if any(word):
-                ctx.set(engine.result_address, address)
-                await ctx.tick()
-                assert list(ctx.get(engine.result)) == word, (about, address)
+        for core, machine in enumerate(self.machines):
+            store = engine.cores[core].activations
+            found = [ctx.get(store.data[address]) for address in range(p.activation_words)]
+            assert found == [joined(word, p.code_width) for word in machine.activations], (about, core)
+            for address, word in enumerate(machine.values):
+                found = ctx.get(engine.values[core].data[address])
+                assert found == number(values_word(p), word), (about, core, address)
+            for address, word in enumerate(machine.results):
+                if any(word):
+                    ctx.set(engine.result_address, address * p.cores + core)
+                    await ctx.tick()
+                    assert list(ctx.get(engine.result)) == word, (about, core, address)
 
 
 def number(layout: Any, word: Any) -> int:
@@ -263,17 +278,17 @@ def joined(codes: list[int], width: int) -> int:
 def check(shape: str, seed: int) -> None:
     """A program of random commands against the machine."""
     p, draw = parameters(shape), random.Random(f"{shape} {seed}")
-    machine = random_machine(draw, p)
+    machines = random_machines(draw, p)
     commands = [random_command(draw, p) for _ in range(COMMANDS)]
     engine = Engine(parameters=p)
 
     async def bench(ctx: Any) -> None:
-        unit = Bench(ctx, engine, machine)
+        unit = Bench(ctx, engine, machines)
         await unit.load()
         for layer, passes in commands:
             words = [*packed(LAYER, layer), *(word for each in passes for word in packed(PASS, each))]
             cycles = await unit.run([*words, *[0] * (LAYER.size // STREAM_WIDTH)])
-            walked = machine.run(layer, passes)
+            walked = max(machine.run(layer, passes) for machine in machines)
             kernel = layer["kernel_height"] * layer["kernel_width"]
             planned = layer_cycles(
                 parameters=p,

@@ -25,6 +25,7 @@ LIMITS = {
     "program_words": 2**16,
     "result_words": 2**16,
     "banks": 2,
+    "cores": 16,
 }
 OTHER = {name: 2 * getattr(AcceleratorParameters(), name) for name in LIMITS} | {
     "weight_format": "apot_k2n2",
@@ -85,6 +86,7 @@ def test_value_words_may_be_none_at_all(value: Any) -> None:
             "weight_format must have a level 0, to pad with, not 'basis_1_2'",
         ),
         ({"requantizers": 3}, ValueError, "requantizers must be a power of two, not 3"),
+        ({"cores": 6}, ValueError, "cores must be a power of two, not 6"),
         (
             {"requantizers": 16},
             ValueError,
@@ -143,7 +145,7 @@ NAMES = ", ".join(sorted(["weight_format", "value_words", *LIMITS]))
     [
         (lambda _: None, f"parameters must name exactly {NAMES}"),
         (lambda values: list(values), f"parameters must name exactly {NAMES}"),
-        (lambda values: values | {"cores": 2}, f"parameters must name exactly {NAMES}"),
+        (lambda values: values | {"colour": 2}, f"parameters must name exactly {NAMES}"),
         (lambda values: {"rows": values["rows"]}, f"parameters must name exactly {NAMES}"),
         (lambda values: values | {"rows": "16"}, "rows must be an integer from 1 to 256, not '16'"),
         (lambda values: values | {"rows": 12}, "rows must be a multiple of requantizers, not 12"),

@@ -215,7 +215,7 @@ class Packets(_Stream):
                     m.d.comb += [depth.eq(section_depth(p, section)), last_part.eq(slices(p, section) - 1)]
         here = head.build_id == p.build_id
         fits = (head.address + head.count <= depth) & (head.section < len(Section)) & (head.count != 0)
-        in_program = (head.address < p.program_words) & (head.count <= p.result_words)
+        in_program = (head.address < p.program_words) & (head.count <= p.cores * p.result_words)
         return (
             here & (head.opcode == PacketOpcode.LOAD) & fits,
             here & (head.opcode == PacketOpcode.RUN) & in_program,
