@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .projection import Projection, chunks
+from .normalize import dot
+from .projection import Projection
 
 
 class StraightThrough(torch.autograd.Function):
@@ -44,9 +45,6 @@ class Clip(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (gradient,) = gradients
         values, result = ctx.saved_tensors
-        inside = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-        slope = gradient.new_zeros(())
-        for g, x, q, masked in chunks(gradient, values, result, inside):
-            torch.ops.aten.hardtanh_backward.grad_input(g, x, ctx.low, ctx.bound, grad_input=masked)
-            slope += torch.dot(g, q).sub_(torch.dot(masked, x))
-        return (inside if ctx.masked else gradient), slope.div_(ctx.bound), None, None, None
+        inside = torch.ops.aten.hardtanh_backward(gradient, values, ctx.low, ctx.bound)
+        slope = dot(gradient, result).sub_(dot(inside, values)).div_(ctx.bound)
+        return (inside if ctx.masked else gradient), slope, None, None, None

@@ -35,11 +35,11 @@ class _Compand(torch.autograd.Function):
         ctx.finder = finder(ctx.pieces, values)
         levels = rounded.levels[ctx.pieces.index] * rounded.levels.dtype.type(scale)
         result = torch.empty_like(values, memory_format=torch.contiguous_format)
-        ctx.found = []
+        found = []
         for part, out in chunks(values, result):
-            found = ctx.finder.find(part.abs() if quantizer.signed else part)
-            ctx.finder.take(levels, found, out=out)
-            ctx.found.append(found)
+            found.append(ctx.finder.find(part.abs() if quantizer.signed else part))
+            ctx.finder.take(levels, found[-1], out=out)
+        ctx.found = torch.cat(found)
         if quantizer.signed:
             result.copysign_(values)
         ctx.save_for_backward(values, result)
@@ -50,18 +50,13 @@ class _Compand(torch.autograd.Function):
         (gradient,) = gradients
         values, result = ctx.saved_tensors
         signed, bound = ctx.quantizer.signed, ctx.bound
-        masked = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-        pushes, moments, to_bound = np.zeros(()), np.zeros(()), 0.0
-        parts = chunks(gradient, values, result, masked)
-        for found, (g, x, q, inside) in zip(ctx.found, parts, strict=True):
-            low = -bound if signed else 0.0
-            torch.ops.aten.hardtanh_backward.grad_input(g, x, low, bound, grad_input=inside)
-            pushes = pushes + ctx.finder.sums(inside * x.sign() if signed else inside, found)
-            moments = moments + ctx.finder.sums(inside * x, found)
-            to_bound += torch.dot(g, q).item()
+        inside = torch.ops.aten.hardtanh_backward(gradient, values, -bound if signed else 0.0, bound)
+        sources = (inside * values.sign() if signed else inside), inside * values
+        pushes, moments = (ctx.finder.sums(each.reshape(-1), ctx.found) for each in sources)
+        to_bound = dot(gradient, result).item()
         to_theta, linear = _curve_gradient(ctx, pushes, moments)
         return (
-            masked,
+            inside,
             gradient.new_tensor((to_bound - linear) / bound),
             gradient.new_tensor(to_theta),
             None,

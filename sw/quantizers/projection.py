@@ -15,7 +15,7 @@ _LOOKUP_LIMIT = 1 << 12
 
 # Values that a CPU works on together: so many that starting a pass costs little, and few enough for
 # temporaries to come from memory at hand, since larger ones go back to the system after each use.
-_CHUNK = 1 << 17
+_CHUNK = 1 << 18
 
 
 def chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
