@@ -24,10 +24,12 @@ def _avg_pool(builder: Builder, name: str, value: Value, *args: Any, **options: 
     return pooled(builder, value, name, nn.AvgPool2d(*args, **options))
 
 
-def _hardtanh(builder: Builder, _name: str, value: Value, low: float, high: float, **_: Any) -> Value:
-    if low != 0:
-        raise RefusedError(f"hardtanh must start at 0, not {low}")
-    return rectified(builder, value, ceiling=high)
+def _hardtanh(
+    builder: Builder, _name: str, value: Value, min_val: float = -1.0, max_val: float = 1.0, **_: Any
+) -> Value:
+    if min_val != 0:
+        raise RefusedError(f"hardtanh must start at 0, not {min_val}")
+    return rectified(builder, value, ceiling=max_val)
 
 
 def _mean(builder: Builder, name: str, value: Value, dim: Any, keepdim: bool = False, **_: Any) -> Value:

@@ -127,9 +127,9 @@ class _Walk:
             if any(isinstance(each, Value) for each in self._found.values()):
                 raise RefusedError("a model must have one input, the image")
             return self.image
-        args = [self._argument(each) for each in node.args]
-        if node.op == "get_attr" or not any(isinstance(each, Value) for each in args):
+        if not any(isinstance(self._found[each], Value) for each in node.all_input_nodes):
             return _Other()
+        args = list(fx.map_arg(node.args, self._argument))
         self._check_in_place(node, args)
         if node.op == "call_module":
             return self._module(node, args)
@@ -138,9 +138,12 @@ class _Walk:
         if node.target not in CALLS:
             raise RefusedError(f"must be an operation that can be exported; {operations.SUPPORTED}")
         try:
-            return CALLS[node.target](self.builder, node.name, *args, **node.kwargs)
+            return CALLS[node.target](self.builder, node.name, *args, **self._options(node))
         except TypeError as error:
             raise RefusedError(f"must be called with other arguments ({error})") from error
+
+    def _options(self, node: fx.Node) -> dict[str, Any]:
+        return dict(fx.map_arg(node.kwargs, self._argument))
 
     def _module(self, node: fx.Node, args: list[Any]) -> Value:
         module, name = self.model.get_submodule(str(node.target)), str(node.target)

@@ -30,7 +30,7 @@ class _Tracer(fx.Tracer):
         frame: FrameType | None = sys._getframe()
         while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_MODEL):
             frame = frame.f_back
-        if frame is not None:
+        if frame is not None and node.op.startswith("call"):
             node.meta[_LINE] = f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}"
         return node
 
