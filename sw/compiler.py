@@ -81,10 +81,9 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
     placement = place_tensors(seen, parameters)
     image, nodes = placement.codes[IMAGE], []
     for node in seen.nodes:
-        commands = commands_of(node, placement, parameters)
         source = placement.codes[node.source].format if isinstance(node, Convolution) else None
         check_node(node, source_format=source, parameters=parameters)
-        nodes.append((node, tuple(commands)))
+        nodes.append((node, tuple(commands_of(node, placement, parameters))))
     layout = InputLayout(
         shape=graph.input_shape,
         kernel=patches.kernel,

@@ -10,6 +10,7 @@ from hdl.layouts import LAYER, PASS
 from hdl.parameters import (
     BIAS_WIDTH,
     COORDINATE_WIDTH,
+    MAX_WINDOW,
     MULTIPLIER_WIDTH,
     RESULT_WIDTH,
     VALUE_WIDTH,
@@ -66,7 +67,10 @@ def _reach(node: Node, source_format: Format | None, parameters: AcceleratorPara
     assert isinstance(node, Pooling)
     if node.padding >= min(node.kernel):
         raise RefusedError(f"layer {node.name!r}: padding must be less than the kernel, not {node.padding}")
-    window = node.kernel[0] * node.kernel[1] if node.kind == "sum" else 1
+    if node.kind == "maximum":
+        return [LARGEST_VALUE] * len(node.multiplier)
+    window = node.kernel[0] * node.kernel[1]
+    fit(node.name, "pooled sum", window, MAX_WINDOW, "values")
     return [window * LARGEST_VALUE] * len(node.multiplier)
 
 
