@@ -16,6 +16,9 @@ from sw.training import Trainer
 from tests.few_digits import few_digits
 from tests.two_processes import run
 
+# One worker, which starts the two processes once.
+pytestmark = pytest.mark.xdist_group("processes")
+
 ROOT = Path(__file__).parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
