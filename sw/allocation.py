@@ -1,6 +1,6 @@
 """Loss-guided bit-width allocation: bits go where the loss misses them least (Wang et al., CVPR 2021)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,14 +105,15 @@ class Sensitivity:
         self.total = torch.zeros(len(self.quantizer.bits) if self.by_channel else 1, dtype=torch.float64)
         self.pending: list[Tensor] = []
 
-    def _watch(self, real: Tensor, rounded: Tensor) -> None:
+    def _watch(self, real: Callable[[], Tensor], rounded: Tensor) -> None:
         shape = rounded.shape
         self.elements = shape.numel() // shape[self.axis] // (shape[0] if self.axis else 1)
-        error = real - rounded.detach()
         others = [axis for axis in range(len(shape)) if axis != self.axis]
+        levels = rounded.detach()
 
         def add(gradient: Tensor) -> None:
-            sums = (error * gradient).sum(others).double()
+            # Only now, and in one tensor: errors of all layers would take as much memory as their values.
+            sums = real().sub_(levels).mul_(gradient).sum(others).double()
             count = shape.numel() // shape[self.axis]
             if not self.by_channel:
                 sums, count = sums.sum(0, keepdim=True), shape.numel()

@@ -26,12 +26,12 @@ class MixedQuantizer(Quantizer):
     bits : Tensor
         Of each channel (int64); part of the state.
     observe : callable or None
-        In training, called with the real values and with those they are rounded to, of which it may take
-        the gradient.
+        In training, called with a function that makes a new tensor of the real values, and with those they
+        are rounded to, of which it may take the gradient.
     """
 
     bits: Tensor
-    observe: Callable[[Tensor, Tensor], None] | None
+    observe: Callable[[Callable[[], Tensor], Tensor], None] | None
 
     def _allot(self, *, channels: int, bits: int) -> None:
         check_int("channels", channels, low=1)
@@ -40,9 +40,9 @@ class MixedQuantizer(Quantizer):
         self.observe = None
 
     def _observed(self, real: Callable[[Tensor], Tensor], values: Tensor, result: Tensor) -> Tensor:
-        """The result, after the observer has seen it beside what a function makes of the values."""
+        """The result, after the observer was told of it and of what a function makes of the values."""
         if self.observe is not None and self.training and result.requires_grad:
-            self.observe(real(values.detach()), result)
+            self.observe(lambda: real(values.detach()), result)
         return result
 
     def extra_repr(self) -> str:
@@ -153,7 +153,7 @@ class MixedDMBQWeight(MixedQuantizer, DMBQWeight):
         return _ChannelBases(self.table, self.highest_table[self.bits], self.zero_table[self.bits])
 
     def forward(self, values: Tensor) -> Tensor:
-        return self._observed(self.prepared, values, super().forward(values))
+        return self._observed(lambda each: self.prepared(each).clone(), values, super().forward(values))
 
 
 class MixedActivation(MixedQuantizer):
