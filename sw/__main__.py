@@ -12,6 +12,7 @@ COMMANDS = {
     "import": "published:import_checkpoint",
     "export": "export:export",
     "pack": "pack:pack",
+    "plan": "plan:plan",
     "run": "run:run",
     "verify": "verify:verify",
     "levels": "levels:levels",

@@ -36,7 +36,8 @@ class Compiled:
     logit_scale
         Real value of one unit of a result.
     usage
-        Words in use of the memories that programs write: ``activation_words`` and ``value_words``.
+        Words in use of the memories that programs write: ``activation_words``, ``value_words`` and
+        ``result_words``.
     """
 
     parameters: AcceleratorParameters
@@ -108,10 +109,10 @@ def compile_network(graph: IntegerGraph, parameters: AcceleratorParameters) -> C
     lowered = lower(graph, parameters)
     memories = _Memories(parameters)
     schedule = []
-    for node, commands in lowered.nodes:
+    for index, (node, commands) in enumerate(lowered.nodes):
         for command in commands:
             memories.add(command, name=node.name)
-        schedule.append(_scheduled(node, commands, parameters))
+        schedule.append(_scheduled(lowered, index, parameters))
     classes = len(graph.nodes[-1].multiplier)
     return Compiled(
         parameters=parameters,
@@ -124,6 +125,7 @@ def compile_network(graph: IntegerGraph, parameters: AcceleratorParameters) -> C
         usage={
             "activation_words": lowered.placement.activation_words,
             "value_words": lowered.placement.value_words,
+            "result_words": lowered.nodes[-1][1][-1].fields["tiles"] * parameters.groups,
         },
     )
 
@@ -137,7 +139,8 @@ def _check_image(graph: IntegerGraph) -> None:
         )
 
 
-def _scheduled(node: Node, commands: tuple[Command, ...], parameters: AcceleratorParameters) -> LayerSchedule:
+def _scheduled(lowered: Lowered, index: int, parameters: AcceleratorParameters) -> LayerSchedule:
+    node, commands = lowered.nodes[index]
     macs = 0
     if isinstance(node, Convolution):
         pixels = commands[0].fields["output_height"] * commands[0].fields["output_width"]
@@ -148,6 +151,9 @@ def _scheduled(node: Node, commands: tuple[Command, ...], parameters: Accelerato
         passes=len(commands[0].passes),
         cycles=sum(command.cycles(parameters) for command in commands),
         macs=macs,
+        weight_words=sum(command.weight_words for command in commands),
+        activation_words=lowered.placement.live_activations[index],
+        value_words=lowered.placement.live_values[index],
     )
 
 

@@ -47,8 +47,7 @@ def allocate(
     RefusedError
         If they do not fit; names the node.
     """
-    for index, node in enumerate(nodes):
-        needed = sum(each.size for each in buffers if each.first <= index <= each.last)
+    for node, needed in zip(nodes, demand(buffers, nodes=len(nodes)), strict=True):
         fit(node, what, needed, limit, "words")
     orders = (
         sorted(buffers, key=lambda each: (each is not pinned, -each.size, each.first)),
@@ -60,6 +59,11 @@ def allocate(
     if beyond is not None:
         fit(nodes[beyond], what, words, limit, "words")
     return words
+
+
+def demand(buffers: Sequence[Buffer], *, nodes: int) -> list[int]:
+    """Words that are needed while each node runs."""
+    return [sum(each.size for each in buffers if each.first <= index <= each.last) for index in range(nodes)]
 
 
 def _first_fit(order: Sequence[Buffer]) -> int:

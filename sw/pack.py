@@ -40,8 +40,11 @@ def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) ->
 
     Weights that are not on their format's grid are refused, never rounded.
     """
+    from rich.console import Console
+
     from .fitting import generator_options, read_parameters
     from .image import write_hex, write_image
+    from .plan import schedule_table
 
     if as_hex and output.suffix == ".hex":
         raise click.UsageError("-o must not end in .hex when --hex writes such files beside it")
@@ -51,7 +54,7 @@ def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) ->
     write_image(output, compiled)
     files = [output, *(write_hex(output, compiled) if as_hex else [])]
     click.echo(f"wrote {', '.join(map(str, files))}")
-    _report(compiled)
+    Console().print(schedule_table(compiled))
     if accelerator is None:
         click.echo(f"fits: python -m gen accelerator {generator_options(compiled.parameters)}".rstrip())
 
@@ -83,23 +86,3 @@ def compile_named(
         return compile_network(network, parameters or fitting_parameters(network))
     except RefusedError as error:
         raise RefusedError(f"{name}: {error}") from error
-
-
-def _report(compiled: "Compiled") -> None:
-    """What the network takes of the accelerator."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from .schedule import program_cycles
-
-    parameters = compiled.parameters
-    peak = parameters.rows * parameters.lanes
-    table = Table("layer", "passes", "MACs", "cycles", "share of peak", box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for layer in compiled.schedule:
-        share = f"{layer.macs / (layer.cycles * peak):.1%}"
-        table.add_row(layer.name, str(layer.passes), f"{layer.macs:,}", f"{layer.cycles:,}", share)
-    cycles, macs = program_cycles(compiled.schedule), sum(layer.macs for layer in compiled.schedule)
-    table.add_row("total", "", f"{macs:,}", f"{cycles:,}", f"{macs / (cycles * peak):.1%}")
-    Console().print(table)

@@ -8,7 +8,7 @@ from hdl.parameters import AcceleratorParameters
 
 from .digits import activation_digits
 from .graph import IMAGE, Encoding, IntegerGraph, Node, Pooling
-from .live_ranges import Buffer, allocate
+from .live_ranges import Buffer, allocate, demand
 from .shapes import Shape, last_readers, tensor_shapes
 
 Digit = tuple[int, tuple[int, ...]]
@@ -52,6 +52,8 @@ class Placement:
         Where they lie; values also under `kept_values`.
     activation_words, value_words : int
         Words in use.
+    live_activations, live_values : list of int
+        Words that are needed while each node runs.
     """
 
     shapes: dict[str, Shape]
@@ -59,6 +61,8 @@ class Placement:
     values: dict[str, Values]
     activation_words: int
     value_words: int
+    live_activations: list[int]
+    live_values: list[int]
 
 
 def is_wide(encoding: Encoding, parameters: AcceleratorParameters) -> bool:
@@ -153,21 +157,24 @@ class _Placer:
                 self._add_codes(encoding.tensor, encoding.format, node=node.name, words=words, first=index)
             self._add_values(node, index, groups=groups)
         names = [node.name for node in nodes]
+        code_buffers = list(self._code_buffers.values())
+        value_buffers = list({id(buffer): buffer for buffer in self._value_buffers.values()}.values())
         activation_words = allocate(
-            list(self._code_buffers.values()),
+            code_buffers,
             nodes=names,
             what="activation memory",
             limit=p.activation_words,
             pinned=self._code_buffers[IMAGE],
         )
-        shared = {id(buffer): buffer for buffer in self._value_buffers.values()}
-        value_words = allocate(list(shared.values()), nodes=names, what="values memory", limit=p.value_words)
+        value_words = allocate(value_buffers, nodes=names, what="values memory", limit=p.value_words)
         return Placement(
             shapes=self._shapes,
             codes={k: replace(v, base=self._code_buffers[k].base) for k, v in self._codes.items()},
             values={k: replace(v, base=self._value_buffers[k].base) for k, v in self._values.items()},
             activation_words=activation_words,
             value_words=value_words,
+            live_activations=demand(code_buffers, nodes=len(nodes)),
+            live_values=demand(value_buffers, nodes=len(nodes)),
         )
 
     def _add_codes(self, tensor: str, format_name: str, *, node: str, words: int, first: int) -> None:

@@ -25,6 +25,8 @@ class LayerSchedule:
     macs : int
         Multiply-accumulates of the layer itself, each weight and activation counted once however many
         digits it has.
+    weight_words, activation_words, value_words : int
+        Words of weights that it reads, and of the other two memories that are in use while it runs.
     """
 
     name: str
@@ -32,6 +34,9 @@ class LayerSchedule:
     passes: int
     cycles: int
     macs: int
+    weight_words: int
+    activation_words: int
+    value_words: int
 
     def as_dict(self) -> dict[str, int | str]:
         return asdict(self)

@@ -84,7 +84,7 @@ def test_the_table(first: Run) -> None:
 def test_every_file_is_there_and_no_other(first: Run) -> None:
     hexes = [f"network.{section}.hex" for section in SECTIONS]
     found = {path.name for path in first.folder.iterdir()}
-    assert found == {*FILES.values(), *hexes, "accelerator.json", "network.csv"}
+    assert found == {*FILES.values(), *hexes, "accelerator.json", "network.csv", "network.jsonl"}
     assert (first.folder / "waves.fst").stat().st_size > 10_000
 
 
