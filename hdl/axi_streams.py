@@ -30,7 +30,8 @@ class InputGate(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         stream, core = self.stream, self.core
-        dropping, taken = Signal(), Signal()
+        dropping = Signal()
+        taken = Signal()
         m.d.comb += [
             core.tdata.eq(stream.tdata),
             core.tkeep.eq(stream.tkeep),
@@ -72,7 +73,9 @@ class OutputGate(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         core, stream = self.core, self.stream
-        begun, closing, free = Signal(), Signal(), Signal()
+        begun = Signal()
+        closing = Signal()
+        free = Signal()
         m.d.comb += [
             free.eq(~stream.tvalid | stream.tready),
             core.tready.eq(free & ~closing & ~self.reset),

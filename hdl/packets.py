@@ -87,10 +87,12 @@ class PacketReader(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=STREAM_WIDTH).create()
-        header, half = Signal(PACKET_HEADER), Signal()
+        header = Signal(PACKET_HEADER)
+        half = Signal()
         words = Signal(range(HEADER_WORDS + 1), name="header_words")
         payload = Signal(range(PAYLOAD_WORDS + 2), name="payload_words")  # one more than there may be
-        damaged, taken = Signal(), Signal()
+        damaged = Signal()
+        taken = Signal()
         m.d.comb += [
             taken.eq(self.valid & self.ready),
             crc.start.eq(words == 0),
@@ -142,10 +144,8 @@ class PacketReader(wiring.Component):
     def _judge(self, m: Module, header: data.View, payload: Value, end: "_Place") -> None:
         """Set `status` for a packet whose words are all as they were sent."""
         p = self._parameters
-        depth, banks = (
-            Signal(range(max(section_depth(p, each) for each in Section) + 1)),
-            Signal(range(max(p.banks, p.cores) + 1)),
-        )
+        depth = Signal(range(max(section_depth(p, each) for each in Section) + 1))
+        banks = Signal(range(max(p.banks, p.cores) + 1))
         with m.Switch(header.section):
             for section in Section:
                 with m.Case(section):
@@ -216,7 +216,8 @@ class PayloadWriter(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        index, half = Signal(INDEX_WIDTH), Signal()
+        index = Signal(INDEX_WIDTH)
+        half = Signal()
         left = Signal(range(PAYLOAD_WORDS + 1))  # words to be read
         last_slice = _last_slice(m, self._parameters, self.write_section)
         place = _Place(m, self.address, self.slice, last_slice=last_slice)

@@ -14,16 +14,16 @@ from verif.__main__ import main
 from verif.claim import Claim
 from verif.claims import catalog
 from verif.claims.dots import Planes, Sums, terms, with_one_plane
-from verif.claims.streams import SIZE, Held, Packets, Responses, opened
+from verif.claims.streams import SIZE, Held, Packets, Payloads, Responses, opened
 from verif.claims.sums import Sum
 from verif.proofs import ProofError, prove, prove_design
 
 OWN = [
     claim
     for claim in catalog()
-    if claim.block.endswith("_pe") or claim.block in ("responder", "packet_reader")
+    if claim.block.endswith("_pe") or claim.block in ("responder", "packet_reader", "payload_writer")
 ]
-QUICK = ("signmag_pe --bits 2", "table_pe --format uniform_b4", "responder")
+QUICK = ("signmag_pe --bits 2", "table_pe --format uniform_b4", "responder", "payload_writer")
 FOUR = {"lanes": 4, "activation_width": 4, "depth": 64}
 
 refuted = pytest.raises(ProofError, match="counterexample")
@@ -154,14 +154,24 @@ def test_a_broken_response_is_refuted(
         prove_design(changed(responder, pattern, replacement), specification=specification, name="", steps=8)
 
 
-def test_a_packet_word_that_is_not_written_is_refuted() -> None:
+def test_a_word_that_is_taken_too_early_is_refuted() -> None:
     reader = changed(
         opened("packet_reader", **SIZE),
-        r"^  assign write_enable = (.*);$",
-        r"  assign write_enable = (\1) & ~last;",
+        r"^  assign ready = (.*);$",
+        r"  assign ready = (\1) | enable;",
     )
     with refuted:
-        prove_design(reader, specification=Packets, name="reader", steps=8)
+        prove_design(reader, specification=Packets, name="reader", steps=4)
+
+
+def test_a_word_of_a_payload_that_is_not_written_is_refuted() -> None:
+    writer = changed(
+        opened("payload_writer", **SIZE),
+        r"^  assign busy = (.*);$",
+        r"  assign busy = (\1) & write_enable;",
+    )
+    with refuted:
+        prove_design(writer, specification=Payloads, name="writer", steps=4)
 
 
 def test_command_line() -> None:

@@ -13,10 +13,13 @@ from gen.parts import stream
 from gen.verilog import Design
 from hdl.layouts import (
     PACKET_HEADER,
+    PAYLOAD_WORDS,
     RESULT,
     STREAM_WIDTH,
     PacketOpcode,
     Section,
+    Status,
+    section_banks,
     section_depth,
     slices,
 )
@@ -27,6 +30,9 @@ from ..specification import delayed, instance
 from ..state import with_state
 
 HEADER_WORDS = PACKET_HEADER.size // STREAM_WIDTH
+HEADER_PORTS = ("section", "bank", "address", "slice", "count")
+RESIDUE = 0xDEBB_20E3
+"""What a CRC-32's register holds, lowest bit first, after any words and their CRC."""
 
 
 def opened(block: str, **parameters: Any) -> Design:
@@ -138,107 +144,178 @@ class Responses(_Stream):
 
 
 class Packets(_Stream):
-    """Every word of a packet has its one effect, and every packet at most one answer.
+    """Every packet has one effect, after its last word, and that is the right one.
 
-    The payload of a LOAD whose header is right is written word for word, each where it belongs; all other
-    packets write nothing.  A LOAD of the right length has no answer.  All other packets have one as soon as
-    they end, before the next word is taken: `run` to a right RUN, else `refused`.
+    Each word of a payload is staged, in order, up to as many as there may be.  When a packet has ended, no
+    word is taken before it has its one effect: `load` to a right LOAD and `run` to a right RUN, if the CRC's
+    register then holds `RESIDUE`; else `refuse`, with the first status that applies.  How that register
+    comes by its contents is not claimed.
     """
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         unit = self.unit(m)
-        head, words = Signal(PACKET_HEADER), Signal(range(HEADER_WORDS + 1))
-        owed, checking, short = Signal(), Signal(), Signal()
-        index, part = Signal(STREAM_WIDTH), Signal(8)
-        is_load, may_run, last_part = self._judged(m, head)
-        is_run = may_run & short
+        head, words, seen = Signal(PACKET_HEADER), Signal(range(HEADER_WORDS + 1)), Signal(20)
+        checks, whole = Signal(), Signal(init=1)
+        ended, judged, half = Signal(), Signal(), Signal()
         complete, taken = words == HEADER_WORDS, self.valid & unit["ready"]
-        answered = unit["run"] | unit["refused"]
-        written = taken & complete & is_load & (index != head.count)
-        ends = (part == last_part) & (index == head.count - 1)
-
-        m.d.sync += checking.eq(taken & (words == HEADER_WORDS - 1))
-        with m.If(taken & ~complete):
-            m.d.sync += short.eq(self.last)
+        effect = unit["load"] | unit["run"] | unit["refuse"]
         with m.If(taken):
-            m.d.sync += owed.eq(self.last & ~(written & ends))
+            m.d.sync += [
+                whole.eq(whole & self.whole & (complete | ~self.last)),
+                ended.eq(self.last),
+            ]
             with m.If(~complete):
                 m.d.sync += words.eq(words + 1)
                 m.d.sync += head.as_value().word_select(words, STREAM_WIDTH).eq(self.data)
-            with m.If(written):
-                m.d.sync += part.eq(Mux(part == last_part, 0, part + 1))
-                m.d.sync += index.eq(index + (part == last_part))
-        with m.If(answered | (taken & self.last & written & ends)):
-            m.d.sync += [owed.eq(0), words.eq(0), index.eq(0), part.eq(0)]
+            with m.Elif(~self.last & ~seen.all()):
+                m.d.sync += seen.eq(seen + 1)
+        m.d.sync += judged.eq(ended)
+        with m.If(~judged):
+            m.d.sync += checks.eq(unit["state_crc_crc_reg"][::-1] == RESIDUE)
+        with m.If(effect):
+            m.d.sync += [words.eq(0), seen.eq(0), whole.eq(1), ended.eq(0), judged.eq(0)]
+        with m.If(unit["load"]):
+            m.d.sync += half.eq(~half)
 
-        late = self.last_cycle(m, owed & ~answered)
-        place = [
-            unit["write_section"] == head.section,
-            unit["write_address"] == (head.address + index)[:24],
-            unit["write_slice"] == part,
-            unit["write_data"] == self.data,
-        ]
-        asked = (unit["address"] == head.address[:24]) & (unit["count"] == head.count[:24])
+        staged = taken & complete & ~self.last & (seen < PAYLOAD_WORDS)
+        status = self._status(m, head, seen, checks=checks, whole=whole)
+        right = status == Status.DONE
+        loads = right & (head.opcode == PacketOpcode.LOAD)
+        named = [unit[name] == getattr(head, name)[: len(unit[name])] for name in HEADER_PORTS]
         m.d.comb += [
-            Assert(unit["write_enable"] == written),
-            Assert(~written | Cat(*place).all()),
-            Assert(~answered | owed),
-            Assert(~(unit["run"] & unit["refused"])),
-            Assert(~answered | (unit["run"] == (complete & is_run))),
-            Assert(~unit["run"] | asked),
-            Assert(~(owed & late) | answered),
-            Assert(unit["ready"] == Mux(complete, ~checking & ~owed, ~owed & self.enable)),
+            Assert(unit["ready"] == ~ended),
+            Assert(unit["stage_enable"] == staged),
+            Assert(~staged | (unit["stage_address"] == Cat(seen[:8], half))),
+            Assert(~staged | (unit["stage_data"] == self.data)),
+            Assert(effect == (ended & judged & self.enable)),
+            Assert(unit["load"] == (effect & loads)),
+            Assert(unit["run"] == (effect & right & ~loads)),
+            Assert(unit["refuse"] == (effect & ~right)),
+            Assert(~effect | (unit["status"] == status)),
+            Assert(~(effect & right) | Cat(*named).all()),
         ]
-        loading = complete & ~checking & ~owed & is_load & (index != head.count)
-        state = Mux(complete, Mux(checking, 1, Mux(owed, 2, Mux(loading, 4, 3))), Mux(owed, 2, 0))
-        self._invariant(m, unit, head, words, state=state, index=index, part=part)
+        m.d.comb += [Assert(~judged | ended), Assert(~ended | (words != 0)), Assert(words <= HEADER_WORDS)]
+        self._invariant(m, unit, head, words=words, seen=seen, ended=ended, judged=judged)
         m.d.comb += [
-            Assert(words <= HEADER_WORDS),
-            Assert(~checking | (complete & (index == 0) & (part == 0))),
-            Assert(~(complete & ~owed & ~checking) | ~is_load | (index <= head.count)),
-            Assert(~loading | (part <= last_part)),
-            Assert(complete | ((index == 0) & (part == 0))),
-            Assert(~checking | ((unit["state_ended"] == owed) & (short == owed))),
-            Assert(~(complete & owed & ~checking) | ~is_run),
-            Assert(loading | (part == 0) | owed),
+            Assert(unit["state_half"] == half),
+            Assert((words == 0) | (unit["state_damaged"] == ~whole)),
+            Assert(~ended | complete | ~whole),
+            Assert(~judged | (unit["status"] == status)),
         ]
         return m
 
-    def _judged(self, m: Module, head: Any) -> tuple[Value, Value, Value]:
-        """Whether a header is that of a right LOAD or RUN, and the last slice of a word of its section."""
-        p = self.parameters
-        depth, last_part = Signal(STREAM_WIDTH + 1), Signal(8)
+    def _status(self, m: Module, head: Any, seen: Value, *, checks: Value, whole: Value) -> Value:
+        """What must be said of a packet that has ended."""
+        p, status = self.parameters, Signal(Status)
+        inside = Signal()
         with m.Switch(head.section):
             for section in Section:
+                count, room = slices(p, section), section_depth(p, section) * slices(p, section)
                 with m.Case(section):
-                    m.d.comb += [depth.eq(section_depth(p, section)), last_part.eq(slices(p, section) - 1)]
-        here = head.build_id == p.build_id
-        fits = (head.address + head.count <= depth) & (head.section < len(Section)) & (head.count != 0)
-        in_program = (head.address < p.program_words) & (head.count <= p.cores * p.result_words)
-        return (
-            here & (head.opcode == PacketOpcode.LOAD) & fits,
-            here & (head.opcode == PacketOpcode.RUN) & in_program,
-            last_part,
+                    end = head.address * count + head.slice + seen
+                    m.d.comb += inside.eq(
+                        (end <= room) & (head.slice < count) & (head.bank < section_banks(p, section))
+                    )
+        is_run, is_load = (head.opcode == opcode for opcode in (PacketOpcode.RUN, PacketOpcode.LOAD))
+        runs = (
+            (head.address < p.program_words)
+            & (head.count <= p.cores * p.result_words)
+            & (head.bank < p.banks)
         )
+        whole_payload = (seen == head.count) & (seen > 0) & (seen <= PAYLOAD_WORDS)
+        rules = (
+            (~whole, Status.LENGTH),
+            (~checks, Status.CHECKSUM),
+            (head.build_id != p.build_id, Status.BUILD_ID),
+            (~is_run & ~is_load, Status.PACKET_OPCODE),
+            (is_load & (head.section >= len(Section)), Status.SECTION),
+            (Mux(is_run, seen != 0, ~whole_payload), Status.LENGTH),
+            (~Mux(is_run, runs, inside), Status.LOAD_RANGE),
+        )
+        m.d.comb += status.eq(Status.DONE)
+        for applies, said in reversed(rules):
+            with m.If(applies):
+                m.d.comb += status.eq(said)
+        return status
 
-    def _invariant(self, m: Module, unit: dict[str, Signal], head: Any, words: Value, **place: Value) -> None:
+    def _invariant(self, m: Module, unit: dict[str, Signal], head: Any, **place: Value) -> None:
         """What the registers hold meanwhile: for the induction only."""
-        state, index = place["state"], place["index"]
-        held = PACKET_HEADER(unit["state_header"])
-        for count in range(1, HEADER_WORDS):
-            first = unit["state_header"][(HEADER_WORDS - count) * STREAM_WIDTH :]
-            same = first == head.as_value()[: count * STREAM_WIDTH]
-            m.d.comb += Assert((words != count) | (state != 0) | same)
+        words, seen, complete = place["words"], place["seen"], place["words"] == HEADER_WORDS
+        held = unit["state_header"]
+        for index in range(HEADER_WORDS):
+            same = held.word_select(index, STREAM_WIDTH) == head.as_value().word_select(index, STREAM_WIDTH)
+            m.d.comb += Assert((words <= index) | same)
+        state = Mux(place["ended"], Mux(place["judged"], 2, 1), 0)
+        short = seen <= PAYLOAD_WORDS
+        with m.Switch(head.section):
+            for section in Section:
+                count = slices(self.parameters, section)
+                first = head.address * count + head.slice
+                walked = unit["state_place"] * count + unit["state_place_slice"]
+                tracked = complete & short & (head.slice < count) & (head.address < 1 << 23)
+                with m.Case(section):
+                    m.d.comb += Assert(
+                        ~tracked | ((walked == first + seen) & (unit["state_place_slice"] < count))
+                    )
         m.d.comb += [
             Assert(unit["state_fsm_state"] == state),
-            Assert(unit["state_header_words"] == Mux(state == 0, words, 0)),
-            Assert((state != 1) | (unit["state_header"] == head.as_value())),
-            Assert(unit["state_position"] == Mux(state == 4, place["part"], 0)),
-            Assert((state != 4) | (held.section == head.section)),
-            Assert((state != 4) | (held.address == (head.address + index)[:STREAM_WIDTH])),
-            Assert((state != 4) | (held.count == (head.count - index)[:STREAM_WIDTH])),
+            Assert(unit["state_header_words"] == Mux(place["ended"], 0, words)),
+            Assert(~complete | (unit["state_payload_words"] == Mux(short, seen, PAYLOAD_WORDS + 1))),
+            Assert(complete | (seen == 0)),
         ]
+
+
+class Payloads(_Stream):
+    """A staged payload is written once, word after word, from where it starts on.
+
+    The staging memory is read at the word's place one cycle before, in the half that follows the last one's.
+    """
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        unit = self.unit(m)
+        owed, index, half = Signal(9), Signal(8), Signal()
+        names = ("section", "bank", "address", "slice")
+        place = {name: Signal.like(getattr(self, name), name=f"{name}_owed") for name in names}
+        last = Signal(16)
+        with m.Switch(place["section"]):
+            for section in Section:
+                with m.Case(section):
+                    m.d.comb += last.eq(slices(self.parameters, section) - 1)
+        written, started = unit["write_enable"], self.start & ~unit["busy"]
+        m.d.comb += Assume(~started | ((self.count > 0) & (self.count <= PAYLOAD_WORDS)))
+        with m.If(started):
+            m.d.sync += [owed.eq(self.count), index.eq(0)]
+            m.d.sync += [signal.eq(getattr(self, name)) for name, signal in place.items()]
+        with m.Elif(written):
+            ends = place["slice"] == last
+            m.d.sync += [
+                owed.eq(owed - 1),
+                index.eq(index + 1),
+                half.eq(half ^ (owed == 1)),
+                place["slice"].eq(Mux(ends, 0, place["slice"] + 1)),
+                place["address"].eq(place["address"] + ends),
+            ]
+        read = self.last_cycle(m, unit["stage_address"])
+        first = self.last_cycle(m, started)
+        m.d.comb += [
+            Assert(unit["busy"] == (owed != 0)),
+            Assert(written == ((owed != 0) & ~first)),
+            Assert(~written | (read == Cat(index, half))),
+            Assert(~written | (unit["write_data"] == self.stage_data)),
+            *(Assert(~written | (unit[f"write_{name}"] == signal)) for name, signal in place.items()),
+        ]
+        left, busy = unit["state_left"], owed != 0
+        m.d.comb += [
+            Assert(~busy | (left == owed - written)),
+            Assert(~busy | (unit["state_index"] == (index + written)[:8])),
+            Assert(unit["state_half"] == half ^ (busy & (left == 0))),
+            Assert(~first | (busy & ~written)),
+            *(Assert(~busy | (unit[f"write_{name}"] == signal)) for name, signal in place.items()),
+            Assert(owed <= PAYLOAD_WORDS),
+        ]
+        return m
 
 
 def _result_width(description: Description) -> int:
@@ -270,7 +347,15 @@ CLAIMS = (
         parameters=SIZE,
         specification=Packets,
         generator=opened,
-        says="every word once, every packet one answer at most",
+        says="every packet one effect, the right one",
+        steps=4,
+    ),
+    Claim(
+        block="payload_writer",
+        parameters=SIZE,
+        specification=Payloads,
+        generator=opened,
+        says="every word once, in order",
         steps=4,
     ),
 )
