@@ -178,7 +178,7 @@ def test_not_a_number_stays_so_and_constants_are_zero():
 
 
 @pytest.mark.parametrize("place", [0, 7, 15])
-@pytest.mark.parametrize("extreme", [-25.0, -15.0, 15.0])
+@pytest.mark.parametrize("extreme", [-500.0, -25.0, -15.0, 15.0, 500.0])
 def test_extreme_curves_still_ascend_to_the_top(place, extreme):
     quantizer = LCQActivation(bits=4)
     with torch.no_grad():

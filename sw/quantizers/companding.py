@@ -13,6 +13,9 @@ from torch import Tensor
 
 from hdl.formats import Companded
 
+# No interval is quite flat, so that every height is reached somewhere.
+SMALLEST_SHARE = 1e-12
+
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
@@ -45,8 +48,9 @@ class Curve(NamedTuple):
     def expand(self, heights: Floats) -> tuple[Floats, Integers]:
         """``f⁻¹(y) = (y - β_{k-1}) / γ_k + d_{k-1}``, for y in 0 … 1, and the intervals k, counted from 0."""
         pieces = np.searchsorted(self.starts[1:], heights, side="right")
-        # Intervals count in the heights' type, or numpy would compute in a wider one.
-        within = (heights - self.starts[pieces]) / self.shares[pieces]
+        # Rounding of a start must not lead out of an interval that hardly rises.  Intervals count in the
+        # heights' type, or numpy would compute in a wider one.
+        within = np.minimum((heights - self.starts[pieces]) / self.shares[pieces], 1)
         return (within + pieces.astype(heights.dtype)) / len(self.shares), pieces
 
 
@@ -73,7 +77,7 @@ class Rounding(NamedTuple):
 
 def curve(theta: Tensor) -> Curve:
     """The curve of parameters θ: ``p = softmax(θ)``, so that θ = 0 is the straight line."""
-    shares = theta.detach().softmax(0).cpu().numpy()
+    shares = theta.detach().softmax(0).clamp_min_(SMALLEST_SHARE).cpu().numpy()
     starts = np.zeros_like(shares)
     np.cumsum(shares[:-1], out=starts[1:])
     return Curve(shares, starts)
@@ -84,7 +88,7 @@ def rounding(bent: Curve, *, steps: int, outer: int) -> Rounding:
     # Edges are halfway between heights, and all are expanded at once.
     heights = np.arange(2 * steps + 1, dtype=bent.starts.dtype) / (2 * steps)
     arguments, pieces = bent.expand(heights)
-    levels = np.ceil(arguments[::2] * outer - 0.5).clip(0, outer)
+    levels = np.minimum(np.maximum(np.ceil(arguments[::2] * outer - 0.5), 0), outer)
     # Where the last share is near 0, the sum before it rounds to 1 and the quotient above to 0.
     levels[-1] = outer
     return Rounding(bent, pieces[::2], arguments[1::2], levels)

@@ -38,7 +38,7 @@ class Pieces:
         self.cells = 2 * self.steps * self.count
         self.bound, self.per_unit = bound, self.cells / bound
         self.edges = rounded.edges * bound
-        self.edge_cells = (self.edges * self.per_unit).astype(int).clip(0, self.cells)
+        self.edge_cells = np.minimum(self.edges * self.per_unit, self.cells).astype(int)
         passed = np.minimum(self.edge_cells // (2 * self.steps), self.count - 1)
         numbers = np.arange(self.steps + self.count)
         self.index = np.searchsorted(passed + numbers[: self.steps], numbers)
