@@ -79,17 +79,24 @@ def section_packets(
 
 
 def run_packet(*, results: int, parameters: AcceleratorParameters, bank: int = 0) -> Words:
-    """A packet that runs the program of a bank and asks for so many result words."""
-    return _packet(PacketOpcode.RUN, None, parameters, bank=bank, count=results)
+    """A packet that runs the program of a bank and asks for so many result words of every core."""
+    return _packet(PacketOpcode.RUN, None, parameters, bank=bank, count=results * parameters.cores)
 
 
 def run_packets(
     encoded: Words, *, results: int, parameters: AcceleratorParameters, bank: int = 0
 ) -> list[Words]:
-    """For each encoded image the packets that load it, then the one that runs it."""
+    """For as many encoded images as there are cores the packets that load them, then the one that runs them.
+
+    A last batch of fewer images leaves the other cores as they are, whose answers mean nothing.
+    """
     run = run_packet(results=results, parameters=parameters, bank=bank)
-    loads = (section_packets(Section.ACTIVATIONS, words, parameters=parameters) for words in encoded)
-    return [packet for load in loads for packet in (*load, run)]
+    packets = []
+    for start in range(0, len(encoded), parameters.cores):
+        for core, words in enumerate(encoded[start : start + parameters.cores]):
+            packets += section_packets(Section.ACTIVATIONS, words, parameters=parameters, bank=core)
+        packets.append(run)
+    return packets
 
 
 def stream(packets: Sequence[Words]) -> tuple[Words, NDArray[np.bool_]]:
@@ -102,7 +109,16 @@ def stream(packets: Sequence[Words]) -> tuple[Words, NDArray[np.bool_]]:
 
 def response_length(*, results: int, parameters: AcceleratorParameters) -> int:
     """Words of the answer to a successful run: status, cycles, and the lanes of all result words."""
-    return 2 + results * parameters.requantizers
+    return 2 + results * parameters.cores * parameters.requantizers
+
+
+def answered_results(
+    responses: NDArray[np.uint32], *, images: int, parameters: AcceleratorParameters
+) -> NDArray[np.int64]:
+    """Results (images, values) in the answers (batches, words) to a batch after another."""
+    words = responses[:, 2:].astype(np.uint32).view(np.int32).astype(np.int64)
+    cores = words.reshape(len(words), -1, parameters.cores, parameters.requantizers).transpose(0, 2, 1, 3)
+    return cores.reshape(len(words) * parameters.cores, -1)[:images]
 
 
 def sealed(words: Words) -> Words:

@@ -112,6 +112,25 @@ def test_refusals(changed: dict[str, Any], error: type[Exception], message: str)
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("changed", "limbs"),
+    [
+        ({}, 3),  # 22 bits at places up to 15: 37
+        ({"depth": 16, "activation_width": 4}, 2),  # 12 bits: 27
+        ({"depth": 16, "activation_width": 1, "passes": 1}, 2),  # 8 bits: 23
+        ({"depth": 16, "activation_width": 1, "weight_format": "apot_k1n1"}, 2),  # 5 bits: 20
+        (
+            {"weight_format": "uniform_b8", "activation_width": 16, "depth": 2**20},
+            4,
+        ),  # 44 bits: 59, with a sign
+        ({"depth": 16, "activation_width": 1, "value_words": 1}, 2),  # 30 bits with a sign
+    ],
+)
+def test_multiplier_blocks_of_a_product(changed: dict[str, Any], limbs: int) -> None:
+    """As many as take 17 bits each of an accumulator's magnitude at the highest place."""
+    assert AcceleratorParameters(**changed).limbs == limbs
+
+
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="format must be a name like 'apot_k2n2'"):
         AcceleratorParameters(weight_format="log_b4")

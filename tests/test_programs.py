@@ -81,7 +81,7 @@ JUST_RIGHT: list[Changes] = [
     {"to_values": 1, "values": PARAMETERS.value_words - 3, "values_pitch": 1},
     {"add_residual": 1, "residual": PARAMETERS.value_words - 2},
     {"values": 2**24 - 1, "residual": 2**24 - 1, "rectify": 1, "linear": 1, "linear_bits": 255},
-    {**POOLS, "origin": PARAMETERS.value_words - 2},
+    {**POOLS, "origin": PARAMETERS.value_words - 2, "weights": 2**24 - 1},
     {**POOLS, "origin": -4, "padding": 1, "output_height": 1},
 ]
 """The last words of each memory; padding reads nothing, wherever it lies."""

@@ -16,7 +16,7 @@ from hdl.layouts import Status
 from hdl.parameters import AcceleratorParameters
 from sw.bits import Words
 from sw.compiler import Compiled
-from sw.driver import encode_images, load_packets, response_length, run_packets, stream
+from sw.driver import answered_results, encode_images, load_packets, response_length, run_packets, stream
 from sw.schedule import program_cycles
 
 from .simulators import ROOT, Bench, run
@@ -178,25 +178,26 @@ def classify(
         *run_packets(encoded, results=compiled.results, parameters=parameters),
     ]
     length = response_length(results=compiled.results, parameters=parameters)
-    busy = len(images) * program_cycles(compiled.schedule)
-    streamed = sum(len(packet) for packet in packets) + len(images) * length
+    batches = -(-len(images) // parameters.cores)
+    busy = batches * program_cycles(compiled.schedule)
+    streamed = sum(len(packet) for packet in packets) + batches * length
     exchanged = exchange(
         verilog,
         packets,
-        answers=len(images) * length,
+        answers=batches * length,
         simulator=simulator,
         cycle_limit=2 * (busy + 40 * streamed),
         source_gaps=source_gaps,
         sink_gaps=sink_gaps,
         waves=waves,
     )
-    rows = exchanged.words.reshape(len(images), length)
+    rows = exchanged.words.reshape(batches, length)
     for index, status in enumerate(rows[:, 0].tolist()):
         if status != Status.DONE:
-            raise RuntimeError(f"image {index} must end with DONE, not {Status(status).name}")
-    results = rows[:, 2:].astype(np.uint32).view(np.int32).astype(np.int64)
+            raise RuntimeError(f"batch {index} must end with DONE, not {Status(status).name}")
+    results = answered_results(rows, images=len(images), parameters=parameters)
     return Answers(
         logits=results[:, : compiled.classes],
-        cycles=rows[:, 1].astype(np.int64),
+        cycles=np.repeat(rows[:, 1].astype(np.int64), parameters.cores)[: len(images)],
         exchange=exchanged,
     )
