@@ -1,0 +1,165 @@
+"""Faults that are put into a simulated accelerator's memories are found where they are."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from hdl.layouts import Section
+from sw.bits import Words
+from sw.compiler import Compiled
+from sw.executor import Instruction, Machine, Memories, Walk
+from tests.accelerator_cases import Case, grouped, random_case, written
+from verif.check import check
+
+SHAPE = grouped(["pot_k2_3x2"])
+
+
+class Fault(NamedTuple):
+    """An image with a fault, and what comes of that: command, its tile, pixel and row."""
+
+    loaded: Compiled
+    command: int
+    tile: int
+    pixel: int
+    row: int
+    expected: int
+    found: int
+
+
+def changed(compiled: Compiled, section: Section, words: Words) -> Compiled:
+    return replace(compiled, sections=compiled.sections | {section: words})
+
+
+def written_codes(compiled: Compiled, images: np.ndarray) -> list[np.ndarray]:
+    """Codes (tiles, pixels, rows) of the first image that each command writes; empty for none."""
+    found: list[np.ndarray] = []
+    p = compiled.parameters
+
+    def keep(instruction: Instruction, memories: Memories) -> None:
+        walk, tiles = Walk(instruction, p), instruction.fields["tiles"]
+        if instruction.fields["to_codes"]:
+            groups = walk.groups("output", range(tiles), range(instruction.pixels))
+            codes = memories.codes[0].numpy()[groups].reshape(instruction.pixels, tiles, p.rows)
+            found.append(codes.transpose(1, 0, 2))
+        else:
+            found.append(np.zeros((1, 0, 1)))
+
+    Machine(compiled).run(images, observe=keep)
+    return found
+
+
+def fault(case: Case, section: Section, words: Words, *, image: int = 0) -> Fault | None:
+    """What a fault comes to, from the executor of the faulty image; None if nothing."""
+    loaded = changed(case.compiled, section, words)
+    images = case.images[image : image + 1]
+    right, wrong = written_codes(case.compiled, images), written_codes(loaded, images)
+    for index, (good, bad) in enumerate(zip(right, wrong, strict=True)):
+        places = np.argwhere(good != bad)
+        if len(places):
+            place = tuple(places[0].tolist())
+            return Fault(loaded, index, *place, int(good[place]), int(bad[place]))
+    return None
+
+
+def flipped(words: Words, address: int, bit: int) -> Words:
+    copy = words.copy()
+    copy[address, bit // 32] ^= np.uint32(1 << bit % 32)
+    return copy
+
+
+def weight_fault(case: Case, *, tile: int, turn: int, row: int, image: int = 0) -> Fault:
+    """A bit of a weight in a tile, pass and row of the first layer, such that codes of this image change.
+
+    If it is not the first image, its results change too, and the first one's codes do not.
+    """
+    p, sections = case.compiled.parameters, case.compiled.sections
+    command = Machine(case.compiled).instructions[0]
+    width = p.lanes * p.format.code_width
+    start = tile * sum(command.steps) + sum(command.steps[:turn])
+    for address in range(start, start + command.steps[turn]):
+        for bit in range(row * width, (row + 1) * width):
+            words = flipped(sections[Section.WEIGHTS], address, bit)
+            found = fault(case, Section.WEIGHTS, words, image=image)
+            if found is None:
+                continue
+            if image == 0:
+                return found
+            results = Machine(found.loaded).run(case.images)
+            wrong = np.flatnonzero((results != case.expected).any(axis=1)).tolist()
+            if wrong == [image] and fault(case, Section.WEIGHTS, words) is None:
+                return found
+    raise AssertionError("a flipped bit of a weight must change a code")
+
+
+def encodings_of(case: Case) -> list[int]:
+    return [each.fields["encoding"] for each in Machine(case.compiled).instructions]
+
+
+@pytest.mark.parametrize("shape", SHAPE)
+def test_all_is_equal(shape: str, tmp_path: Path, icarus: str) -> None:
+    case = random_case(shape, 1)
+    finding = check(case.compiled, case.images, verilog=written(shape, tmp_path), simulator=icarus)
+    assert finding.equal
+    assert (finding.difference, finding.wrong_images) == (None, ())
+
+
+@pytest.mark.parametrize("shape", SHAPE)
+def test_a_weight_is_found(shape: str, tmp_path: Path, icarus: str) -> None:
+    """Layer, channel, pixel and pass, and what the codes must be; the waveform is there."""
+    case = random_case(shape, 1)
+    put = weight_fault(case, tile=1, turn=2, row=1)
+    finding = check(
+        case.compiled,
+        case.images,
+        loaded=put.loaded,
+        verilog=written(shape, tmp_path),
+        simulator=icarus,
+        waves=tmp_path / "difference.fst",
+    )
+    found = finding.difference
+    assert not finding.equal
+    assert found is not None
+    width = found.command.fields["output_width"]
+    assert (found.layer, found.form, finding.image) == ("layer0", "codes", 0)
+    assert (found.tile, found.row, finding.differing_pass) == (put.tile, put.row, 2) == (1, 1, 2)
+    assert found.channel == case.compiled.parameters.rows + 1
+    assert (found.y, found.x) == divmod(put.pixel, width)
+    assert (found.expected, found.found) == (put.expected, put.found)
+    assert finding.waves == tmp_path / "difference.fst"
+    assert finding.waves.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("shape", SHAPE)
+def test_a_boundary_is_found(shape: str, tmp_path: Path, icarus: str) -> None:
+    """In the second layer, of a network in which that has an encoding of its own; the sums are right."""
+    cases = (random_case(shape, seed) for seed in range(20))
+    case = next(each for each in cases if encodings_of(each)[0] != encodings_of(each)[1])
+    encodings = encodings_of(case)
+    words = case.compiled.sections[Section.BOUNDARIES]
+    root = (encodings[1] << case.compiled.parameters.code_width) + 1
+    put = fault(case, Section.BOUNDARIES, flipped(words, root, 16))
+    assert put is not None
+    verilog = written(shape, tmp_path)
+    finding = check(case.compiled, case.images, loaded=put.loaded, verilog=verilog, simulator=icarus)
+    found = finding.difference
+    assert found is not None
+    assert (found.layer, found.tile, found.pixel, found.row) == ("layer1", put.tile, put.pixel, put.row)
+    assert (found.expected, found.found, finding.differing_pass) == (put.expected, put.found, None)
+
+
+@pytest.mark.parametrize("shape", SHAPE)
+def test_a_fault_that_only_the_second_image_shows(shape: str, tmp_path: Path, icarus: str) -> None:
+    """The first one is black, so that no positive weight of the first layer matters."""
+    case = random_case(shape, 9)
+    case.images[0] = 0
+    case = replace(case, expected=Machine(case.compiled).run(case.images))
+    put = weight_fault(case, tile=0, turn=case.compiled.schedule[0].passes - 1, row=1, image=1)
+    verilog = written(shape, tmp_path)
+    finding = check(case.compiled, case.images, loaded=put.loaded, verilog=verilog, simulator=icarus)
+    found = finding.difference
+    assert found is not None
+    assert (finding.image, finding.wrong_images) == (1, (1,))
+    assert (found.layer, found.tile, found.pixel, found.row) == ("layer0", put.tile, put.pixel, put.row)
