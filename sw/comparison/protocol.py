@@ -56,7 +56,7 @@ class Contender:
     name
         In the tables.
     options
-        Keys of a recipe, of those in `OWN`.
+        Keys of a recipe, of those in `OWN`; a table has a value for each of the bits: ``{"4/4" = 0.02, …}``.
     bits
         The bit-widths it takes part at; None for all that are compared.
     extra_bits
@@ -73,7 +73,10 @@ class Contender:
 
     def recipe(self, bits: Bits, common: Mapping[str, Any]) -> Recipe:
         """What it is trained with at these bits."""
-        chosen = dict(self.options)
+        chosen = {
+            name: _value_at(name, value, bits) if isinstance(value, Mapping) else value
+            for name, value in self.options.items()
+        }
         if chosen.get("scheme") == FLOAT:
             return Recipe(**common, **chosen)
         if "lba" in chosen:
@@ -232,6 +235,13 @@ def label(bits: Sequence[int]) -> str:
 def labels(bits: Sequence[Sequence[int]]) -> list[str]:
     """Of each."""
     return list(map(label, bits))
+
+
+def _value_at(name: str, values: Mapping[str, Any], bits: Bits) -> Any:
+    """The value for these bits."""
+    if label(bits) not in values:
+        raise ValueError(f"{name} must have a value for these bits, not only for {', '.join(values)}")
+    return values[label(bits)]
 
 
 def _check_name(what: str, name: str, names: Sequence[str]) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # Seconds to wait for a scheduler, and for its first worker.
 PATIENCE = 30
 
+# Dask's own command does not find the modules of the folder that it is started in.
+WORKER = "python -m distributed.cli.dask_worker"
+
 
 @contextmanager
 def cluster(scheduler: str | None, *, workers: int) -> "Iterator[Client]":
@@ -54,7 +57,7 @@ def cluster(scheduler: str | None, *, workers: int) -> "Iterator[Client]":
             client.wait_for_workers(1, timeout=PATIENCE)
         except TimeoutError as error:
             raise RefusedError(
-                f"--scheduler must have workers; in this folder: dask worker {scheduler} --nthreads 1"
+                f"--scheduler must have workers; in this folder: {WORKER} {scheduler} --nthreads 1"
             ) from error
         yield client
 
@@ -112,7 +115,10 @@ def _trained(
     """The keys of the runs that are not kept, with their outcomes, as they end."""
     from distributed import as_completed
 
-    sent = client.scatter(dataset, broadcast=True)
+    try:
+        sent = client.scatter(dataset, broadcast=True)
+    except Exception as error:  # whatever a worker raised comes as a plain exception
+        raise RefusedError(f"workers must be started in this folder with its Python: {error}") from error
     futures: dict[str, Future[Any]] = {}
     for rank, (name, run) in enumerate(runs.items()):
         if name in kept:
