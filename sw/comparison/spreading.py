@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PATIENCE = 30
 
 # Dask's own command does not find the modules of the folder that it is started in.
-WORKER = "python -m distributed.cli.dask_worker"
+WORKER = ".venv/bin/python -m distributed.cli.dask_worker"
 
 
 @contextmanager
