@@ -68,6 +68,14 @@ def test_weight_levels_times_scale_are_the_fake_quantized_weights(dtype):
     assert set(levels.unique().tolist()) <= set(quantizer.format.grid)
 
 
+def test_the_order_in_memory_does_not_matter():
+    weights, activations = normal(len(BITS), 5, 3, 3), normal(2, len(BITS), 4, 4)
+    for quantizer, values in ((weights_quantizer(), weights), (activation_quantizer(BITS), activations)):
+        other = values.contiguous(memory_format=torch.channels_last)
+        assert torch.equal(quantizer(other), quantizer(values))
+        assert torch.equal(quantizer.levels(other), quantizer.levels(values))
+
+
 def test_weights_format_is_as_wide_as_the_widest_channel():
     quantizer = MixedDMBQWeight(channels=3)
     for bits, width in ((3, 8), (2, 5), (1, 2), (0, 2)):

@@ -72,7 +72,7 @@ class _ChannelBases(Projection):
         torch.minimum(halves, high, out=halves)
         torch.maximum(halves, -high, out=halves)
         halves.ceil_().add_(zeros).nan_to_num_(len(self.table) - 1)
-        return self.table.to(values.dtype).index_select(0, halves.int().view(-1)).view(values.shape)
+        return self.table.to(values.dtype).index_select(0, halves.int().reshape(-1)).view(values.shape)
 
 
 class _ChannelSteps(Projection):
