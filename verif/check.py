@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdl.layouts import Status
+from sw.bits import Words
 from sw.compiler import Compiled
-from sw.driver import encode_images, load_packets, response_length, run_packets
+from sw.driver import answered_results, encode_images, load_packets, response_length, run_packets
 from sw.executor import Machine
 from sw.schedule import program_cycles
 
@@ -35,7 +36,7 @@ class Finding:
     planned : int
         Cycles of a run by the schedule.
     cycles : tuple of int
-        Cycles of each image's run.
+        Cycles of each run, of as many images as there are cores.
     difference : Difference or None
         The first one.
     image : int
@@ -134,8 +135,9 @@ class _Check:
         self._step(f"simulating {len(self._images)} images with {simulator.capitalize()}")
         rows, exchanged, recorder = self._simulated(self._images)
         for number in np.flatnonzero(rows[:, 0] != Status.DONE).tolist():
-            raise SimulationError(f"image {number} must end with status 0 (DONE), not {rows[number, 0]}")
-        results = rows[:, 2:].astype(np.uint32).view(np.int32).astype(np.int64)[:, : logits.shape[1]]
+            raise SimulationError(f"run {number} must end with status 0 (DONE), not {rows[number, 0]}")
+        answered = answered_results(rows, images=len(self._images), parameters=self._compiled.parameters)
+        results = answered[:, : logits.shape[1]]
         wrong = np.flatnonzero((results != logits).any(axis=1)).tolist()
         self._step("comparing memories")
         image, difference = 0, first_difference(recorder, expected, self._compiled)
@@ -165,27 +167,28 @@ class _Check:
         rest = [self._machine.run(images[i : i + batch]) for i in range(1, len(images), batch)]
         return np.concatenate([first, *rest]), expected
 
-    def _simulated(self, images: NDArray[np.integer]) -> tuple[NDArray[np.int64], Exchange, Recorder]:
-        """Answers of the accelerator, one row an image."""
+    def _simulated(self, images: NDArray[np.integer]) -> tuple[Words, Exchange, Recorder]:
+        """Answers of the accelerator, a row for every batch of as many images as it has cores."""
         compiled, p = self._compiled, self._compiled.parameters
         encoded = encode_images(images, layout=compiled.input, parameters=p)
         packets = [
             *load_packets(self._loaded.sections, parameters=p),
             *run_packets(encoded, results=compiled.results, parameters=p),
         ]
+        batches = -(-len(images) // p.cores)
         length = response_length(results=compiled.results, parameters=p)
-        streamed = sum(map(len, packets)) + len(images) * length
+        streamed = sum(map(len, packets)) + batches * length
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         recorder = Recorder(verilog=self._verilog, parameters=p, folder=folder, wanted=self._wanted)
         exchanged = exchange(
             self._verilog,
             packets,
-            answers=len(images) * length,
+            answers=batches * length,
             simulator=self._simulator,
-            cycle_limit=2 * (len(images) * program_cycles(compiled.schedule) + 40 * streamed),
+            cycle_limit=2 * (batches * program_cycles(compiled.schedule) + 40 * streamed),
             beside=recorder.beside(),
         )
-        return exchanged.words.reshape(len(images), length).astype(np.int64), exchanged, recorder
+        return exchanged.words.reshape(batches, length), exchanged, recorder
 
     def _again(self, image: int) -> Difference | None:
         """The first difference in the memories of another image than the first."""

@@ -13,7 +13,14 @@ from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Section
 from hdl.parameters import ADDRESS_WIDTH, VALUE_WIDTH, AcceleratorParameters
 from sw.bits import Words, field_bits, slice_words, struct_bits
 from sw.compiler import Compiled
-from sw.driver import encode_images, load_packets, response_length, run_packet, section_packets
+from sw.driver import (
+    answered_results,
+    encode_images,
+    load_packets,
+    response_length,
+    run_packet,
+    section_packets,
+)
 from sw.executor import Instruction, Machine
 from sw.image import hex_lines
 from sw.schedule import COMMAND_CYCLES, FETCH_LATENCY
@@ -80,7 +87,9 @@ def differing_pass(
         beside=Recorder(verilog=verilog, parameters=p, folder=Path()).beside(),
     ).words
     _, *answers = np.split(words, np.cumsum(lengths)[:-1])
-    found = np.concatenate([answer[2:] for answer in answers]).view(np.int32).reshape(-1, p.rows)
+    found = np.concatenate(
+        [answered_results(answer[None], images=1, parameters=p).reshape(-1, p.rows) for answer in answers]
+    )
     wrong = np.flatnonzero(found[:, difference.row] != expected)
     return int(wrong[0]) if len(wrong) else None
 
