@@ -2,17 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
 from hdl.layouts import Section
 from sw.bits import Words
 from sw.compiler import Compiled
 from sw.executor import Instruction, Machine, Memories, Walk
+from sw.image import write_image
+from sw.schedule import program_cycles
 from tests.accelerator_cases import Case, grouped, random_case, written
-from verif.check import check
+from verif import verdict
+from verif.__main__ import main
+from verif.check import Finding, check
+from verif.locating import Difference
+from verif.network import Exchange
+from verif.simulators import SimulationError
 
 SHAPE = grouped(["pot_k2_3x2"])
 
@@ -94,16 +102,29 @@ def weight_fault(case: Case, *, tile: int, turn: int, row: int, image: int = 0) 
     raise AssertionError("a flipped bit of a weight must change a code")
 
 
+def command(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, ["check", *map(str, arguments)])
+
+
 def encodings_of(case: Case) -> list[int]:
     return [each.fields["encoding"] for each in Machine(case.compiled).instructions]
 
 
 @pytest.mark.parametrize("shape", SHAPE)
 def test_all_is_equal(shape: str, tmp_path: Path, icarus: str) -> None:
+    """Through the command: no difference, and the cycles that were planned."""
     case = random_case(shape, 1)
-    finding = check(case.compiled, case.images, verilog=written(shape, tmp_path), simulator=icarus)
-    assert finding.equal
-    assert (finding.difference, finding.wrong_images) == (None, ())
+    write_image(tmp_path / "net.bin", case.compiled)
+    np.save(tmp_path / "images.npy", case.images)
+    result = command(
+        *(tmp_path / "net.bin", "--input", tmp_path / "images.npy"),
+        *("--verilog", written(shape, tmp_path), "--simulator", icarus),
+    )
+    assert result.exit_code == 0, result.output
+    rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "images with other results than the executor's 0 of 2" in rows
+    assert "memories after every command all of them equal, of 1 image" in rows
+    assert f"cycles an image {program_cycles(case.compiled.schedule):,}, as planned" in rows
 
 
 @pytest.mark.parametrize("shape", SHAPE)
@@ -150,6 +171,7 @@ def test_a_boundary_is_found(shape: str, tmp_path: Path, icarus: str) -> None:
     assert (found.expected, found.found, finding.differing_pass) == (put.expected, put.found, None)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("shape", SHAPE)
 def test_a_fault_that_only_the_second_image_shows(shape: str, tmp_path: Path, icarus: str) -> None:
     """The first one is black, so that no positive weight of the first layer matters."""
@@ -163,3 +185,89 @@ def test_a_fault_that_only_the_second_image_shows(shape: str, tmp_path: Path, ic
     assert found is not None
     assert (finding.image, finding.wrong_images) == (1, (1,))
     assert (found.layer, found.tile, found.pixel, found.row) == ("layer0", put.tile, put.pixel, put.row)
+
+
+def finding(**changed: Any) -> Finding:
+    """A good one, but for what is changed."""
+    nothing = np.zeros(0, dtype=np.uint32)
+    exchanged = Exchange(words=nothing, last=nothing > 0, cycles=9000, busy_cycles=8000, seconds=2.0)
+    good = {
+        "images": 3,
+        "wrong_images": (),
+        "planned": 1000,
+        "cycles": (1000,) * 3,
+        "difference": None,
+        "image": 0,
+        "differing_pass": None,
+        "waves": None,
+        "exchange": exchanged,
+    }
+    return Finding(**good | changed)
+
+
+SECOND = Instruction(
+    index=1,
+    address=20,
+    fields={},
+    passes=({"offset": 0, "count": 2, "shift": 0}, {"offset": 2, "count": 2, "shift": 4}),
+)
+DIFFERENCE = Difference(
+    command=SECOND,
+    layer="layer1",
+    form="codes",
+    tile=1,
+    pixel=7,
+    row=2,
+    channel=6,
+    y=1,
+    x=3,
+    expected=5,
+    found=4,
+)
+WHERE = "layer 'layer1', channel 6, pixel (1, 3): codes must be 5, not 4"
+VERDICTS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"difference": DIFFERENCE, "differing_pass": 1},
+        f"image 0, {WHERE}",
+        "command 1, pass 1 of 2 (words 2 … 3 of a pixel, place 4)",
+    ),
+    (
+        {"difference": DIFFERENCE, "image": 2, "wrong_images": (2,)},
+        f"image 2, {WHERE}",
+        "command 1: its sum is right after all passes, so what follows is not",
+    ),
+    ({"wrong_images": (1,)}, "results of image 1 must equal the executor's", "1 of 3"),
+    (
+        {"cycles": (1000, 1001, 1000)},
+        "runs must take 1000 cycles, as planned, not 1001",
+        "1000, 1001; planned are 1000",
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(VERDICTS)))
+def test_verdicts(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line on standard error says what is wrong, and the table more."""
+    changed, message, row = VERDICTS[number]
+    case = random_case("pot_k2_3x2", 1)
+    write_image(tmp_path / "net.bin", case.compiled)
+    np.save(tmp_path / "images.npy", case.images)
+    monkeypatch.setattr(verdict, "check", lambda *_, **__: finding(**changed))
+    result = command(tmp_path / "net.bin", "--input", tmp_path / "images.npy")
+    assert result.exit_code == 1
+    assert f"net.bin: {message}" in result.stderr
+    assert row in " ".join(result.stdout.split())
+
+
+def test_an_accelerator_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = random_case("pot_k2_3x2", 1)
+    write_image(tmp_path / "net.bin", case.compiled)
+    np.save(tmp_path / "images.npy", case.images)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise SimulationError("accelerator must answer within 9 cycles\nand much more")
+
+    monkeypatch.setattr(verdict, "check", fails)
+    result = command(tmp_path / "net.bin", "--input", tmp_path / "images.npy")
+    assert result.exit_code == 1
+    assert result.stderr.strip().endswith("net.bin: accelerator must answer within 9 cycles")
