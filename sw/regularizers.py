@@ -93,7 +93,7 @@ class BinRegularization:
         for weight, quantizer in _stepped(model):
             if not quantizer.step.item():
                 raise ValueError("model must have seen a training batch, which sets its steps")
-            total = total + bin_losses(weight, quantizer.levels(weight), quantizer.step).sum()
+            total = total + bin_losses(weight, quantizer.levels(weight), quantizer.step.abs()).sum()
         return self.strength * total
 
 

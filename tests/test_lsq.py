@@ -183,3 +183,20 @@ def test_weights_at_the_lowest_level_pack_as_they_are(bits):
     parameters = fitting_parameters(network)
     assert parameters.weight_format == f"uniform_b{bits}"
     compile_network(network, parameters)
+
+
+def test_only_the_magnitude_of_a_step_counts():
+    """Carried past 0 by a descent step, it rounds as before and is pulled back to the same magnitude."""
+    values, gradient = torch.randn(64), torch.randn(64)
+    found = {}
+    for sign in (1, -1):
+        quantizer = LSQWeight(Uniform(bits=3))
+        quantizer.step.data.fill_(sign * 0.3)
+        rounded = quantizer(values)
+        rounded.backward(gradient)
+        found[sign] = rounded.detach(), quantizer.scale(values), quantizer.step.grad * sign
+        assert torch.equal(rounded, quantizer.levels(values) * quantizer.scale(values))
+    assert len(found[1][0].unique()) > 4
+    assert torch.equal(found[1][0], found[-1][0])
+    assert found[1][1] == found[-1][1]
+    assert found[1][2] == found[-1][2] != 0

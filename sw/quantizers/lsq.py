@@ -23,6 +23,9 @@ class FullRange(Rounding):
 class _LearnedStep(NearestQuantizer):
     """``v^ = round(clip(v/s, -Qn, Qp)) · s`` with the step s learned, common to weights and activations.
 
+    Only the magnitude of s counts: a descent step that carries it past 0 leaves a network that goes on
+    learning, where a bound just above 0 would leave every value at the clip.
+
     The step's gradient is multiplied by ``g = 1 / sqrt(N · Qp)``, section 2.2.
     """
 
@@ -34,7 +37,7 @@ class _LearnedStep(NearestQuantizer):
 
     def scale(self, values: Tensor) -> float:
         """The step; until one is measured, the one that these values would start."""
-        return max(self.step.item() or self.first_step(values), SMALLEST_SCALE)
+        return max(abs(self.step.item()) or self.first_step(values), SMALLEST_SCALE)
 
     @torch.no_grad()
     def first_step(self, values: Tensor) -> float:
@@ -54,7 +57,7 @@ class _LearnedStep(NearestQuantizer):
         # Clip's slope is that of the clipping value s·Qp, so the chain rule adds another Qp.
         highest = self.format.max_level
         factor = highest / sqrt(max(self.features(values), 1) * highest)
-        return Clip.apply(values, self.step * factor, self.scale(values), self.projection, True)
+        return Clip.apply(values, self.step.abs() * factor, self.scale(values), self.projection, True)
 
 
 class LSQWeight(_LearnedStep):
