@@ -14,6 +14,7 @@ from sw.lowering import lower
 from sw.models import Pixels
 from sw.precision import LayerRule, Precision
 from sw.quantize import quantize
+from sw.quantizers import RCFActivation
 from tests.float_oracle import calibrated, random_images, random_model, watched
 from tests.graph_executor import execute
 
@@ -177,7 +178,8 @@ class TwoReaders(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         both = self.left(values) + self.right(values)
-        return torch.add(self.last(both.relu()), both) + self.again(functional.relu(both))
+        pooled = self.pool(functional.relu(both))
+        return torch.add(self.last(both.relu()), both) + self.again(pooled)
 
 
 class Inverted(nn.Module):
@@ -233,6 +235,21 @@ def made(name: str, precision: Precision, *, seed: int = 3) -> nn.Module:
 @pytest.mark.parametrize("name", CHAINS)
 def test_modules_of_ones_own(name, scheme):
     Comparison(made(name, Precision(scheme=scheme)), (2, 13, 12), count=8).check(share=0.99)
+
+
+def test_codes_above_the_cut_of_relu6_never_occur():
+    """Of what is cut at 6, a quantizer that clips at 9 rounds all to the levels up to 6."""
+    for name in ("biases and pools", "depthwise"):
+        model = made(name, Precision(scheme="uniform"))
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.affine:
+                module.bias.data += 3
+            if isinstance(module, RCFActivation):
+                module.alpha.data.fill_(9.0)
+        compared = Comparison(model, (2, 13, 12), count=8)
+        compared.check(share=0.99)
+        cut = [step for node in compared.graph.nodes for each in node.encodings for step in each.thresholds]
+        assert (2**17 - 1 in cut) == (name == "depthwise")
 
 
 def test_wide_codes_have_a_unit_of_their_own():

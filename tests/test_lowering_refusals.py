@@ -167,6 +167,11 @@ def test_steps_that_were_never_measured_are_refused():
         lower(model, (3, 8, 8))
 
 
+def test_a_call_that_no_line_of_the_model_makes_has_a_name_alone():
+    found = refusal(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(196, 3)))
+    assert found.startswith("1 (Sigmoid): must be an operation that can be exported; supported are ")
+
+
 class Branching(Model):
     """Depends on values."""
 

@@ -15,7 +15,7 @@ from ..models.pixels import Pixels
 from ..models.resnet import Subsampling
 from ..quantizers import Quantizer
 
-_NOT_THE_MODEL = (str(Path(torch.__file__).parent), __file__)
+_TRACING = (str(Path(torch.__file__).parent), __file__)
 
 LEAVES = (*WEIGHTED, Quantizer, Pixels, Subsampling)
 
@@ -28,10 +28,12 @@ class _Tracer(fx.Tracer):
     def create_node(self, *arguments: Any, **options: Any) -> fx.Node:
         node = super().create_node(*arguments, **options)
         frame: FrameType | None = sys._getframe()
-        while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_MODEL):
+        while frame is not None and frame.f_code.co_filename.startswith(_TRACING):
             frame = frame.f_back
-        if frame is not None and node.op.startswith("call"):
-            node.meta[_LINE] = f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}"
+        # A call that none of the model's own lines makes, as in a Sequential, was made from this package.
+        path = Path(__file__) if frame is None else Path(frame.f_code.co_filename)
+        if frame is not None and path.parent != Path(__file__).parent:
+            node.meta[_LINE] = f"{path.name} line {frame.f_lineno}"
         return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
