@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -25,6 +26,7 @@ from hdl.parameters import AcceleratorParameters
 from sw.bench import TIMED, training_step_ratio
 from sw.compiler import compile_network
 from sw.data import CLASSES, digits
+from sw.executor import Machine
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
 from sw.image import write_image
@@ -49,6 +51,7 @@ def run(output: Path) -> None:
         "pack": packing_rate,
         "simulate, Icarus": lambda: simulation_rate("icarus"),
         "simulate, Verilator": lambda: simulation_rate("verilator"),
+        "execute ResNet-18": execution_rate,
         **{f"train, {scheme}": partial(training_step_ratio, scheme=scheme) for scheme in TIMED},
     }
     figures: Figures = {}
@@ -74,6 +77,10 @@ def report(figures: Figures) -> Table:
     for name in ("simulate, Icarus", "simulate, Verilator"):
         rate = figures[name]
         table.add_row(name, f"{rate['rate']:,.0f} cycles/s", _spread(rate, ""), "")
+    execute = figures["execute ResNet-18"]
+    table.add_row(
+        "execute ResNet-18 at 224²", f"{execute['rate']:.2f} images/s", _spread(execute, "images/s"), ""
+    )
     for scheme in TIMED:
         step = figures[f"train, {scheme}"]
         spread = f"{step['ratio_low']:.2f} … {step['ratio_high']:.2f} (quartiles)"
@@ -186,3 +193,16 @@ def simulation_rate(simulator: str) -> dict[str, Any]:
             (cycles, seconds), (more_cycles, more_seconds) = measured(short), measured(long)
             rates.append((more_cycles - cycles) / (more_seconds - seconds))
     return _summary(rates, "rate")
+
+
+def execution_rate() -> dict[str, Any]:
+    """Images of 224 × 224 pixels a second that the executor takes through ResNet-18, one at a time."""
+    precision = Precision(scheme="apot", weight_bits=4, activation_bits=4)
+    torch.manual_seed(0)
+    shape = (3, 224, 224)
+    model = build("resnet18", input_shape=shape, classes=1000, precision=precision)
+    graph = integer_network(model.eval(), shape)
+    machine = Machine(compile_network(graph, fitting_parameters(graph)))
+    image = np.random.default_rng(0).integers(0, 256, (1, *shape))
+    machine.run(image)  # unpacks the weights
+    return _summary([1 / _seconds(lambda: machine.run(image)) for _ in range(RUNS)], "rate")
