@@ -6,9 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from .activation import LoadableDecoder
 from .dot import DotProduct, DotRows
-from .formats import APoT
+from .formats import APoT, Basis
 from .layouts import weight_word
 from .parameters import AcceleratorParameters
+from .planes import PlaneDot
 from .shift import ShiftDot
 
 
@@ -81,8 +82,8 @@ class Array(wiring.Component):
         return m
 
 
-def array_rows(parameters: AcceleratorParameters) -> DotRows:
-    """The rows of an accelerator: the circuit of its weight format, folded where there is such a one."""
+def array_rows(parameters: AcceleratorParameters) -> DotRows | PlaneDot:
+    """The rows of an accelerator: the circuit of its weight format, folded where the packer can take that."""
     p = parameters
     weight_format = p.format
     if isinstance(weight_format, APoT):
@@ -93,6 +94,14 @@ def array_rows(parameters: AcceleratorParameters) -> DotRows:
             rows=p.rows,
             depth=p.depth,
             folded=p.folded,
+        )
+    if isinstance(weight_format, Basis):
+        return PlaneDot(
+            weight_format=weight_format,
+            activation_width=p.activation_width,
+            lanes=p.lanes,
+            rows=p.rows,
+            depth=p.depth,
         )
     return DotProduct(
         weight_format=weight_format,

@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from zlib import crc32
 
-from .formats import APoT, Format, check_int, named, signed_width
+from .formats import APoT, Basis, Format, check_int, named, signed_width
+from .formats.digits import signed_digits
 
 HARDWARE_VERSION = 2
 """Raised whenever an image packed for one version would not run on the next."""
@@ -101,8 +102,6 @@ class AcceleratorParameters:
             raise TypeError(f"weight_format must be a format's name, not {self.weight_format!r}")
         if not self.format.signed:
             raise ValueError(f"weight_format must be a signed format, not {self.weight_format!r}")
-        if 0 not in self.format.codes:
-            raise ValueError(f"weight_format must have a level 0, to pad with, not {self.weight_format!r}")
         for name, high in _LIMITS.items():
             check_int(name, getattr(self, name), low=1, high=high)
         check_int("value_words", self.value_words, low=0, high=MAX_VALUE_WORDS)
@@ -118,6 +117,11 @@ class AcceleratorParameters:
             raise ValueError(f"rows must be a multiple of requantizers, not {self.rows!r}")
         if self.lanes & (self.lanes - 1) or self.lanes < self.requantizers:
             raise ValueError(f"lanes must be a power of two, at least requantizers, not {self.lanes!r}")
+        if not self.pads and self.rows % self.lanes:
+            raise ValueError(
+                f"rows must be a multiple of lanes, since {self.weight_format!r} has no level 0 to pad with, "
+                f"not {self.rows!r}"
+            )
         for name in ("tables", "encodings"):
             if getattr(self, name) * self.banks > _LIMITS[name]:
                 most = _LIMITS[name] // self.banks
@@ -131,6 +135,11 @@ class AcceleratorParameters:
     def format(self) -> Format:
         """The weight format."""
         return named(self.weight_format)
+
+    @property
+    def pads(self) -> bool:
+        """Whether weights can be 0; if not, activations must be where there are no channels."""
+        return 0 in self.format.codes
 
     @property
     def folded(self) -> bool:
@@ -187,6 +196,8 @@ class AcceleratorParameters:
     @property
     def row_latency(self) -> int:
         """Cycles from activations to accumulators in the array's rows."""
+        if isinstance(self.format, Basis):
+            return _plane_latency(self.format.coordinates, lanes=self.lanes)
         terms = self.format.terms if isinstance(self.format, APoT) else ()
         selecting = any(len(term.shifts) > 1 for term in terms)
         joining = (len(terms) - 1).bit_length() if terms else 0
@@ -207,6 +218,13 @@ class AcceleratorParameters:
 def address_width(words: int) -> int:
     """Bits that address so many words."""
     return max(words - 1, 0).bit_length()
+
+
+def _plane_latency(coordinates: tuple[int, ...], *, lanes: int) -> int:
+    """Pairs, selections, the sum of a plane, an exact carry, weights, and the accumulator."""
+    levels = (lanes + 1) // 2 - 1
+    weighting = sum(len(signed_digits(each)) for each in coordinates) - 1
+    return 3 + levels.bit_length() + (coordinates != (1,)) + weighting.bit_length()
 
 
 _LIMITS = {

@@ -122,14 +122,16 @@ def channel_words(
     tiles = folds[0].shape[0]
     shape = (tiles, 1, p.groups, p.requantizers)
 
-    def by_tile(values: Integers) -> Integers:
-        return np.pad(values, (0, tiles * p.rows - len(values))).reshape(shape)
+    def by_tile(values: Integers, *, others: int = 0) -> Integers:
+        return np.pad(values, (0, tiles * p.rows - len(values)), constant_values=others).reshape(shape)
 
     multiplier, shift = by_tile(constants.multiplier), by_tile(constants.shift)
     excess = np.stack([folds[i % len(folds)] for i in range(len(places))], axis=1)
     excess = excess.reshape(tiles, len(places), p.groups, p.requantizers).astype(object)  # never overflows
     bias = -(excess << np.array(places)[:, None, None]) * multiplier
-    bias[:, :1] += by_tile(constants.bias)
+    # Rows without a channel write code 0 whatever the thresholds, where no weight of a reader can be 0.
+    lowest = 0 if p.pads else -(1 << (BIAS_WIDTH - 1))
+    bias[:, :1] += by_tile(constants.bias, others=lowest)
     if bias.min() < -(1 << (BIAS_WIDTH - 1)) or bias.max() >= 1 << (BIAS_WIDTH - 1):
         raise RefusedError(f"layer {name!r}: bias of a pass must fit in {BIAS_WIDTH} bits")
     bits = struct_bits(CHANNEL, {"multiplier": multiplier, "bias": bias.astype(np.int64), "shift": shift})

@@ -81,9 +81,9 @@ def test_value_words_may_be_none_at_all(value: Any) -> None:
             "weight_format must be a signed format, not 'apot_k2n2u'",
         ),
         (
-            {"weight_format": "basis_1_2"},
+            {"weight_format": "basis_1_2", "rows": 8},
             ValueError,
-            "weight_format must have a level 0, to pad with, not 'basis_1_2'",
+            "rows must be a multiple of lanes, since 'basis_1_2' has no level 0 to pad with, not 8",
         ),
         ({"requantizers": 3}, ValueError, "requantizers must be a power of two, not 3"),
         ({"cores": 6}, ValueError, "cores must be a power of two, not 6"),
