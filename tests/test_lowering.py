@@ -173,7 +173,7 @@ class TwoReaders(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.left, self.right, self.pool = unit(8, 8), unit(8, 8, kernel=1), nn.MaxPool2d(3, 1, 1)
+        self.left, self.right, self.pool = unit(8, 8), unit(8, 8, kernel=1), nn.AvgPool2d(3, 1, 1)
         self.last, self.again = unit(8, 8), unit(8, 8, kernel=1)
 
     def forward(self, values: Tensor) -> Tensor:

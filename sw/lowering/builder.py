@@ -88,7 +88,9 @@ class Builder:
             copied = self.copied(value.base)
             return self.values(replace(copied, rectified=value.rectified, ceiling=value.ceiling))
         draft = self._fixed(value)
-        draft.values, draft.rectified, draft.ceiling = True, value.rectified, value.ceiling
+        clamps = value.rectified, value.ceiling
+        assert not draft.values or clamps == (draft.rectified, draft.ceiling), draft.name
+        draft.values, (draft.rectified, draft.ceiling) = True, clamps
         draft.bound = max(draft.bound, value.bound.cut(value.ceiling).largest)
         return draft
 
