@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdl.console import RefusedError
 from hdl.formats import named
+from sw.allocation import mixed
 from sw.graph import IMAGE, Convolution, Pooling
 from sw.interchange import integers
 from sw.layers import Quantized
@@ -14,7 +16,7 @@ from sw.lowering import lower
 from sw.models import Pixels
 from sw.precision import LayerRule, Precision
 from sw.quantize import quantize
-from sw.quantizers import RCFActivation
+from sw.quantizers import MixedActivation, RCFActivation
 from tests.float_oracle import calibrated, random_images, random_model, watched
 from tests.graph_executor import execute
 
@@ -364,3 +366,38 @@ def test_a_linear_layer_reads_what_nobody_quantized_in_many_bits():
     logits = execute(graph, images, given=seen.codes).result * graph.logit_scale
     assert graph.nodes[-2].encodings[0].format == "uniform_b14u"
     assert (logits - seen.logits).abs().max() < 0.01 * seen.logits.abs().max()
+
+
+def allocated(name: str, *, seed: int = 5) -> nn.Module:
+    """A network whose channels have been given bits of their own by `sw.allocation`."""
+    model = random_model(name, SMALL, Precision(scheme="dmbq", weight_bits=3), seed=seed)
+    return calibrated(mixed(model), SMALL, seed=seed)
+
+
+def test_pruned_channels_are_0_for_the_layers_that_prune_them_alone():
+    """A layer's input and the identity beside it read the same sum."""
+    model = allocated("resnet20")
+    for name in ("layer1.1.conv1", "layer1.1.conv2", "layer2.0.conv1", "fc"):
+        if isinstance(model.get_submodule(name).input_quantizer, MixedActivation):
+            model.get_submodule(name).input_quantizer.bits[2::5] = 0
+    for name in ("layer1.1.conv1", "layer2.0.conv2"):
+        model.get_submodule(name).quantizer.bits[::4] = 1
+        model.get_submodule(name).quantizer.bits[3] = 0
+    compared = Comparison(model, SMALL)
+    compared.check(share=0.99)
+    node = next(node for node in compared.graph.nodes if node.name == "layer1.1.conv1")
+    assert node.source == "layer1.0.conv2.copy"
+    assert not compared.run.codes[node.source][:, 2::5].any()
+    assert compared.run.values["layer1.0.conv2:values"][:, 2::5].any()
+    assert not node.weights[3].any()
+    bits = compared.lowering.content.tensors["layer1.1.conv1.bits"]
+    assert bits.tolist() == [1, 3, 3, 0, *[1, 3, 3, 3] * 3]
+
+
+def test_activations_of_different_bits_are_refused():
+    model = allocated("resnet20")
+    model.get_submodule("layer1.1.conv1").input_quantizer.bits[0] = 2
+    with pytest.raises(
+        RefusedError, match="activations must have the same bits in all channels, or none, to be"
+    ):
+        lower(model, SMALL)

@@ -159,6 +159,12 @@ def test_the_shape_of_an_image_must_be_known():
         lower(small, (3, 8, 8))
 
 
+def test_a_model_on_another_device_is_refused():
+    model = random_model("resnet20", (3, 8, 8), APOT).to("meta")
+    with pytest.raises(RefusedError, match="model must be on the CPU, not on meta"):
+        lower(model, (3, 8, 8))
+
+
 def test_steps_that_were_never_measured_are_refused():
     model = build("resnet20", input_shape=(3, 8, 8), classes=10, precision=Precision(scheme="lsq")).eval()
     with pytest.raises(

@@ -72,6 +72,9 @@ def lower(model: nn.Module, input_shape: Shape | None = None) -> Lowering:
         input_shape = model.input_shape
     if input_shape is None:
         raise RefusedError("input_shape must be given: the model does not know its images' shape")
+    device = next(model.parameters()).device
+    if device.type != "cpu":
+        raise RefusedError(f"model must be on the CPU, not on {device}")
     training = model.training
     model.eval()
     try:
