@@ -98,7 +98,8 @@ class Datapath:
             levels, excess = self._constants.weights(addresses, command=instruction.index)
             start += steps
             matrix = levels.transpose(0, 2, 1, 3).reshape(rows, -1)
-            if np.count_nonzero(matrix, axis=1).max() > p.depth:
+            # Where no weight can be 0, what pads the lanes counts here, but activations there are 0.
+            if 0 in p.format.codes and np.count_nonzero(matrix, axis=1).max() > p.depth:
                 raise RefusedError(
                     f"command {instruction.index} must add at most {p.depth} products in a pass"
                 )
