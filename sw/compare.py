@@ -12,8 +12,8 @@ from hdl.console import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .comparison.contender import Run
     from .comparison.execution import Outcome
-    from .comparison.protocol import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -7,8 +7,8 @@ from hdl.console import RefusedError
 from hdl.files import write_text
 
 from ..checkpoint import load, save
+from .contender import Run
 from .execution import Outcome
-from .protocol import Run
 
 
 class Cache:

@@ -14,8 +14,9 @@ from ..checkpoint import Checkpoint, initialize
 from ..data import Dataset
 from ..models import predictions
 from ..training import Trainer
+from .contender import Run
 from .measures import weight_facts
-from .protocol import Protocol, Run
+from .protocol import Protocol
 
 # Raised when training or measuring gives other numbers for the same run, so that kept ones are not used.
 VERSION = 1

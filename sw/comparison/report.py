@@ -8,7 +8,8 @@ from typing import Any
 
 from hdl.console import RefusedError
 
-from .protocol import Protocol, Run, label
+from .contender import Run, label
+from .protocol import Protocol
 
 Report = dict[str, Any]
 Facts = dict[str, Any]

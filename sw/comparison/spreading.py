@@ -10,8 +10,8 @@ from hdl.console import RefusedError
 
 from ..data import Dataset
 from .cache import Cache
+from .contender import Run
 from .execution import Outcome, execute, fingerprint, key
-from .protocol import Run
 
 if TYPE_CHECKING:
     from distributed import Client, Future
