@@ -17,7 +17,7 @@ IMAGE = "image"
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """A tensor of codes: ``code = number of thresholds below y``.
+    """A tensor of codes: ``code = number of thresholds below y``, y saturated to 18 signed bits.
 
     Parameters
     ----------

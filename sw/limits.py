@@ -76,10 +76,9 @@ def _reach(node: Node, source_format: Format | None, parameters: AcceleratorPara
 
 def _check_encoding(name: str, encoding: Encoding, parameters: AcceleratorParameters) -> None:
     output, (low, *_, high) = named(encoding.format), (encoding.thresholds[0], *encoding.thresholds)
-    # A value on the largest threshold would have to be told from larger ones, which are saturated to it.
-    if low < -LARGEST_VALUE or high > LARGEST_VALUE - 2:
+    if low < -LARGEST_VALUE or high >= LARGEST_VALUE:
         raise RefusedError(
-            f"layer {name!r}: thresholds must lie in {-LARGEST_VALUE} … {LARGEST_VALUE - 2}, "
+            f"layer {name!r}: thresholds must lie in {-LARGEST_VALUE} … {LARGEST_VALUE - 1}, "
             f"not {low} … {high}"
         )
     if output.code_width <= parameters.code_width:

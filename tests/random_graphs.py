@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from hdl.parameters import VALUE_WIDTH
 from sw.graph import IMAGE, IntegerGraph, Node, Pooling
 from tests.random_networks import SPREAD, random_constants, random_convolution, random_encoding
 
@@ -87,9 +88,9 @@ class _Growing:
         encodings = tuple(random_encoding(rng, tensor, each) for tensor, each in codes.items())
         if self.pick(True, False, False):
             encodings = tuple(replace(each, thresholds=_anywhere(rng, each.thresholds)) for each in encodings)
-            rectified = False
-        else:
-            rectified = bool(self.pick(True, False))
+        # Only one tensor of codes can tell values below 0 apart once they are rectified.
+        tellable = sum(each.thresholds[0] < 0 for each in encodings) <= 1
+        rectified = tellable and bool(self.pick(True, False))
         values = f"{name}.values"
         self.nodes.append(replace(node, name=name, encodings=encodings, values=values, rectified=rectified))
         self.shape, self.codes, self.values = shape, codes, values
@@ -176,7 +177,7 @@ class _Growing:
             channels, height, width = self.shape
             if self.pick(True, False):
                 self.encode_again(wide_format)
-        elif self.pick(True, False, False):
+        elif self.pick(True, False):
             constants = {"multiplier": np.arange(1, 1 + channels), "shift": np.arange(channels) % 5}
             node = Pooling(
                 name="end",
@@ -208,7 +209,9 @@ def _sizes(sizes: tuple[int, ...], length: int, options: dict[str, Any]) -> tupl
 def _anywhere(rng: Generator, thresholds: tuple[int, ...]) -> tuple[int, ...]:
     """As many, not evenly spaced and also below 0."""
     low, high = -int(SPREAD / 2), thresholds[-1]
-    return tuple(sorted(int(value) for value in rng.integers(low, high, len(thresholds))))
+    spread = sorted(int(value) for value in rng.integers(low, high, len(thresholds)))
+    # The largest value of all is exceeded by none.
+    return (*spread[:-1], int(rng.choice([spread[-1], 2 ** (VALUE_WIDTH - 1) - 1])))
 
 
 def _without_unread(nodes: list[Node]) -> tuple[Node, ...]:

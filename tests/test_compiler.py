@@ -156,7 +156,7 @@ def test_every_encoding_needs_a_place() -> None:
         (
             1,
             {"encodings": encoded("apot_k2n2u", fraction=12)},
-            "thresholds must lie in -131072 … 131070, not 2048 … 172032",
+            "thresholds must lie in -131072 … 131071, not 2048 … 172032",
         ),
         (2, {"bias": constant(2**34), "shift": constant(3)}, "result needs 33 bits, 1 more than the"),
         (1, {"weights": constant(5)}, "weights must be levels that the array's digits make, not 5"),

@@ -59,13 +59,13 @@ def naive(graph: IntegerGraph, image: np.ndarray) -> tuple[dict[str, Map], list[
         y = outputs_of(node, source, residual)
         if node.is_result:
             return written, [value for plane in y for row in plane for value in row]
+        y = each_of(y, lambda value: min(max(value, -(2**17)), 2**17 - 1))
         for each in node.encodings:
             codes = each_of(y, lambda value, each=each: sum(limit < value for limit in each.thresholds))
             written[each.tensor] = codes
             levels[each.tensor] = each_of(codes, lambda code, each=each: TABLES[each.format][code])
         if node.values is not None:
-            low = 0 if node.rectified else -(2**17)
-            written[node.values] = each_of(y, lambda value, low=low: min(max(value, low), 2**17 - 1))
+            written[node.values] = each_of(y, lambda value: max(value, 0)) if node.rectified else y
     raise AssertionError
 
 

@@ -86,12 +86,13 @@ def run(graph: IntegerGraph, images: Tensor) -> Trace:
             y = y + values[node.residual]
         if node.is_result:
             return Trace(codes=codes, values=values, logits=y.flatten(1))
+        y = y.clamp(*VALUE_RANGE)
         for encoding in node.encodings:
             ranks = torch.bucketize(y.contiguous(), torch.tensor(encoding.thresholds), right=False)
             codes[encoding.tensor] = ranks
             levels[encoding.tensor] = unsigned_levels(encoding.format)[ranks]
         if node.values is not None:
-            values[node.values] = (y.clamp(min=0) if node.rectified else y).clamp(*VALUE_RANGE)
+            values[node.values] = y.clamp(min=0) if node.rectified else y
     raise ValueError("graph must end with a node that writes no tensor")
 
 
