@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from hdl.console import RefusedError
-from hdl.formats import named
 from sw import checkpoint as checkpoints
 from sw import training
 from sw.allocation import Allocation, Allocator, Sensitivity, Side, gather, mixed
@@ -261,23 +260,23 @@ def test_mixed_weights_export_exactly_and_pack(tmp_path):
     blocks[1].activation.bits[:5] = 0
     blocks[2].convolution.quantizer.bits[3] = 0
     network, tensors = integer_network(model), interchange(model).tensors
-    for block, layer in zip(blocks, network.layers, strict=False):
+    for block, layer in zip(blocks, network.nodes, strict=False):
         with torch.no_grad():
             expected = block.convolution.quantizer(block.convolution.weight).numpy()
         scale = tensors[f"{layer.name}.scale"].reshape(-1, 1, 1, 1)
         assert np.array_equal(layer.weights.astype(np.float32) * scale, expected)
         assert isinstance(block.convolution.quantizer, MixedDMBQWeight) == (f"{layer.name}.bits" in tensors)
-    assert not network.layers[2].weights[3].any()
-    assert network.layers[2].weight_format.startswith("uniform_b")
-    assert network.layers[1].multiplier[:5].tolist() == [0] * 5
-    assert [named(layer.output_format).name for layer in network.layers[:-1]] == ["uniform_b4u"] * 4
+    assert not network.nodes[2].weights[3].any()
+    assert network.nodes[2].weight_format.startswith("uniform_b")
+    assert network.nodes[1].multiplier[:5].tolist() == [0] * 5
+    assert [node.encodings[0].format for node in network.nodes[:-1]] == ["uniform_b4u"] * 4
     compile_network(network, fitting_parameters(network))
 
 
 def test_channels_of_different_activation_bits_are_not_exported(trained):
     message = (
-        r"blocks.0: activations must have the same bits in all channels, or none, to be exported, not 2, 3 "
-        r"\(train with the activations' --bits as their --average-bits\)"
+        r"blocks.0.activation: activations must have the same bits in all channels, or none, to be exported, "
+        r"not 2, 3 \(train with the activations' --bits as their --average-bits\)"
     )
     with pytest.raises(RefusedError, match=message):
         integer_network(trained[0])
