@@ -7,6 +7,7 @@ from typing import Any
 from .report import Facts, Report, good, groups
 
 MARKERS = "osD^vP*X<>hp"
+COLORS = (*(f"C{number}" for number in range(10)), "black", "gold")
 
 
 def svg(content: Report) -> str:
@@ -23,7 +24,8 @@ def svg(content: Report) -> str:
         order = list(reversed(content["protocol"]["bits"]))
         for number, name in enumerate(names):
             mine = {bits: runs for (bits, who), runs in groups(content).items() if who == name}
-            style = {"color": f"C{number % 10}", "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
+            place = number % len(MARKERS)
+            style = {"color": COLORS[place], "marker": MARKERS[place], "markersize": 5}
             # Side by side, so that their bars do not hide one another.
             aside = (number - (len(names) - 1) / 2) * 0.06
             _accuracies(left, {order.index(bits) + aside: runs for bits, runs in mine.items()}, name, style)
