@@ -175,7 +175,7 @@ def test_weights_at_the_lowest_level_pack_as_they_are(bits):
     with torch.no_grad():
         convolution.weight[3, 2, 1, :2] = torch.tensor([-100.0, 100.0])
     network = integer_network(model.eval())
-    layer = network.layers[1]
+    layer = network.nodes[1]
     assert layer.weights[3, 2, 1, 0] == layer.weights.min() == -(2 ** (bits - 1))
     assert layer.weights.max() == 2 ** (bits - 1) - 1
     expected = convolution.quantizer.levels(convolution.weight)
