@@ -257,8 +257,11 @@ BLOCKS = (
     *(_block("encoder", "activation_encoder", format=each) for each in ACTIVATIONS),
     _block("encoder, loadable", "activation_encoder", encodings=2, code_width=4),
     _block("decoder, companded", "lut_decoder", bits=4, outer_bits=8, lanes=LANES),
-    replace(
-        _block("accelerator", "accelerator", rows=4, lanes=4, requantizers=2),
-        memories=("ecp5", "ice40", "xilinx", "osu018"),
+    *(
+        replace(
+            _block("accelerator", block, rows=4, lanes=4, requantizers=2),
+            memories=("ecp5", "ice40", "xilinx", "osu018"),
+        )
+        for block in ("accelerator", "axi_accelerator")
     ),
 )

@@ -1,8 +1,11 @@
 """The accelerator on AXI, driven by the bus models of cocotbext-axi."""
 
+import subprocess
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -105,6 +108,53 @@ def drive(
     bench = Bench(module="verif.benches.axi_accelerator", toplevel="axi_accelerator", sources=[verilog])
     config["registers"] = described(parameters)
     run(bench, simulator=simulator, config=config, tests=[test], seed=seed)
+
+
+def test_ports_have_the_names_of_axi() -> None:
+    """As Vivado and cocotbext-axi find interfaces: a prefix and the signal's name in the specification."""
+    stream = {"tdata": 32, "tkeep": 4, "tlast": 1, "tvalid": 1, "tready": 1}
+    lite = {"addr": 12, "prot": 3, "valid": 1, "ready": 1}
+    response = {"resp": 2, "valid": 1, "ready": 1}
+    expected = {"aclk": 1, "aresetn": 1, "irq": 1}
+    for prefix in ("s_axis_in", "m_axis_out"):
+        expected |= {f"{prefix}_{name}": width for name, width in stream.items()}
+    for channel in ("aw", "ar"):
+        expected |= {f"s_axil_{channel}{name}": width for name, width in lite.items()}
+    expected |= {f"s_axil_b{name}": width for name, width in response.items()}
+    expected |= {f"s_axil_r{name}": width for name, width in (response | {"data": 32}).items()}
+    expected |= {"s_axil_wdata": 32, "s_axil_wstrb": 4, "s_axil_wvalid": 1, "s_axil_wready": 1}
+    assert {port["name"]: port["width"] for port in design(SMALL).description["ports"]} == expected
+
+
+def test_the_table_is_sound() -> None:
+    """Addresses and fields apart from each other, and names that say which field is meant."""
+    assert [register.address for register in REGISTERS] == list(range(0, 4 * len(REGISTERS), 4))
+    names = [field.name for register in REGISTERS for field in register.fields]
+    assert len(set(names)) == len(names)
+    for register in REGISTERS:
+        ends = [(field.low, field.low + field.width) for field in register.fields]
+        assert all(0 <= low < high <= 32 for low, high in ends)
+        assert all(high <= low for (_, high), (low, _) in pairwise(ends))
+
+
+@pytest.mark.skipif(not which("gcc"), reason="gcc is not installed")
+def test_the_header_compiles_to_the_table(tmp_path: Path) -> None:
+    """C that includes the header prints every address and mask, and the build id."""
+    design(SMALL).write(tmp_path / "axi_accelerator.v")
+    macros = {"BUILD_ID_VALUE": SMALL.build_id, "ERROR_CHECKSUM": Status.CHECKSUM}
+    for register in REGISTERS:
+        macros[f"{register.name}_ADDRESS".upper()] = register.address
+        for field in register.fields:
+            own = register.name if field.name == register.name else f"{register.name}_{field.name}"
+            macros[f"{own}_SHIFT".upper()] = field.low
+            macros[f"{own}_MASK".upper()] = (2**field.width - 1) << field.low
+    checks = "".join(f"assert(AXI_ACCELERATOR_{name} == {value}u);" for name, value in macros.items())
+    source = tmp_path / "check.c"
+    source.write_text(
+        f'#include <assert.h>\n#include "axi_accelerator.h"\nint main(void) {{ {checks} return 0; }}\n'
+    )
+    subprocess.run(["gcc", "-Wall", "-Werror", source, "-o", tmp_path / "check"], check=True)
+    subprocess.run([tmp_path / "check"], check=True)
 
 
 @pytest.mark.parametrize("pauses", PAUSES)
