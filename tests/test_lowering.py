@@ -364,7 +364,7 @@ def test_a_linear_layer_reads_what_nobody_quantized_in_many_bits():
     images = random_images((2, 9, 9), count=8)
     seen = watched(model, lowering, images)
     logits = execute(graph, images, given=seen.codes).result * graph.logit_scale
-    assert graph.nodes[-2].encodings[0].format == "uniform_b14u"
+    assert graph.nodes[-2].encodings[0].format == "uniform_b12u"
     assert (logits - seen.logits).abs().max() < 0.01 * seen.logits.abs().max()
 
 

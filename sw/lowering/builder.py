@@ -14,7 +14,7 @@ from .bounds import Array, Bound
 from .codes import Codes, alive, codes_of
 from .values import ConvolutionDraft, Draft, PoolingDraft, Value, Written, fresh
 
-REAL_BITS = 14
+REAL_BITS = 12
 """Of the input of a linear layer that the model does not quantize."""
 
 
