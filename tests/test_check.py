@@ -20,6 +20,7 @@ from verif.__main__ import main
 from verif.check import Finding, check
 from verif.locating import Difference
 from verif.network import Exchange
+from verif.probes import chunks, program_of, sums_of
 from verif.simulators import SimulationError
 
 SHAPE = grouped(["pot_k2_3x2"])
@@ -271,3 +272,18 @@ def test_an_accelerator_that_does_not_answer(tmp_path: Path, monkeypatch: pytest
     result = command(tmp_path / "net.bin", "--input", tmp_path / "images.npy")
     assert result.exit_code == 1
     assert result.stderr.strip().endswith("net.bin: accelerator must answer within 9 cycles")
+
+
+@pytest.mark.parametrize("room", [{"program_words": 50}, {"result_words": 5}, {}])
+def test_probes_fit_the_accelerator(room: dict[str, int]) -> None:
+    """Six passes, in as few programs as hold them; results follow one another in each."""
+    case = random_case("apot_k2n2_6x8", 1)
+    command = next(each for each in Machine(case.compiled).instructions if len(each.passes) == 6)
+    compiled = replace(case.compiled, parameters=replace(case.compiled.parameters, **room))
+    p, asked = compiled.parameters, []
+    for chunk in chunks(list(sums_of(replace(DIFFERENCE, command=command, tile=0), compiled)), p):
+        assert len(program_of(chunk)) <= p.program_words
+        assert [each.fields["output"] for each in chunk] == [p.groups * i for i in range(len(chunk))]
+        assert len(chunk) * p.groups <= p.result_words
+        asked += [each.fields["passes"] for each in chunk]
+    assert asked == [1, 2, 3, 4, 5, 6]

@@ -53,28 +53,28 @@ def differing_pass(
         One image (1, C, H, W).
     """
     p, command = compiled.parameters, difference.command
-    probes = list(_sums(difference, compiled))
+    probes = list(sums_of(difference, compiled))
     roomy = _roomy(p)
     right = replace(
         compiled,
         parameters=roomy,
         sections=compiled.sections
-        | {Section.PROGRAM: np.concatenate([_before(compiled, command), _program(probes)])},
+        | {Section.PROGRAM: np.concatenate([_before(compiled, command), program_of(probes)])},
         results=len(probes) * p.groups,
         classes=len(probes) * p.rows,
     )
     expected = Machine(right).run(image).reshape(-1, p.rows)[:, difference.row]
 
     encoded = encode_images(image, layout=compiled.input, parameters=p)[0]
-    truncated = np.concatenate([_before(loaded, command), _program([])])
+    truncated = np.concatenate([_before(loaded, command), program_of([])])
     packets = [
         *load_packets(loaded.sections | {Section.PROGRAM: truncated}, parameters=p),
         *section_packets(Section.ACTIVATIONS, encoded, parameters=p),
         run_packet(results=1, parameters=p),
     ]
     lengths, cycles = [response_length(results=1, parameters=p)], _cycles(Machine(compiled).instructions, p)
-    for chunk in _chunks(probes, p):
-        packets += section_packets(Section.PROGRAM, _program(chunk), parameters=p)
+    for chunk in chunks(probes, p):
+        packets += section_packets(Section.PROGRAM, program_of(chunk), parameters=p)
         packets.append(run_packet(results=len(chunk) * p.groups, parameters=p))
         lengths.append(response_length(results=len(chunk) * p.groups, parameters=p))
         cycles += _cycles(chunk, p)
@@ -114,7 +114,7 @@ def record(
         compiled,
         parameters=_roomy(p),
         sections=compiled.sections
-        | {Section.PROGRAM: np.concatenate([_before(compiled, difference.command), _program([])])},
+        | {Section.PROGRAM: np.concatenate([_before(compiled, difference.command), program_of([])])},
     )
     memories = Machine(start).memories(image)
     filled = {name: folder / f"{name}.hex" for name in ("activations", "values", "weights", "channels")}
@@ -131,7 +131,7 @@ def record(
     begin = COMMAND_CYCLES + len(command.passes) + FETCH_LATENCY + difference.pixel * pixel_cycles
     wave = Wave(start=max(1, begin - MARGIN), end=begin + pixel_cycles + p.drain + MARGIN)
     small = {
-        Section.PROGRAM: _program([command]),
+        Section.PROGRAM: program_of([command]),
         **{section: loaded.sections[section] for section in (Section.TABLES, Section.BOUNDARIES)},
     }
     packets = [*load_packets(small, parameters=p), run_packet(results=1, parameters=p)]
@@ -171,7 +171,7 @@ def _up_to(difference: Difference, compiled: Compiled) -> Instruction:
     return replace(command, fields=fields | addresses | {"tiles": 1, "output_height": difference.y + 1})
 
 
-def _sums(difference: Difference, compiled: Compiled) -> Iterator[Instruction]:
+def sums_of(difference: Difference, compiled: Compiled) -> Iterator[Instruction]:
     """Commands whose results are the pixel's sums after its first pass, after two, and so on.
 
     Every pixel up to it is written to the same word, where it comes last.
@@ -183,13 +183,11 @@ def _sums(difference: Difference, compiled: Compiled) -> Iterator[Instruction]:
         yield replace(command, fields=command.fields | flags | place, passes=command.passes[:count])
 
 
-def _chunks(
-    commands: Sequence[Instruction], parameters: AcceleratorParameters
-) -> Iterator[list[Instruction]]:
+def chunks(commands: Sequence[Instruction], parameters: AcceleratorParameters) -> Iterator[list[Instruction]]:
     """As many commands at a time as fit the program and the results, whose addresses start anew."""
     p, chunk = parameters, list[Instruction]()
     for command in commands:
-        words = len(_program([*chunk, command]))
+        words = len(program_of([*chunk, command]))
         if chunk and (words > p.program_words or (len(chunk) + 1) * p.groups > p.result_words):
             yield chunk
             chunk = []
@@ -206,7 +204,7 @@ def _before(compiled: Compiled, command: Instruction) -> Words:
     return compiled.sections[Section.PROGRAM][: command.address]
 
 
-def _program(commands: Sequence[Instruction]) -> Words:
+def program_of(commands: Sequence[Instruction]) -> Words:
     """Words of commands, and of the end behind them."""
     blocks = [
         block
