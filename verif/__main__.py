@@ -10,12 +10,14 @@ from sw.inputs import input_options
 from sw.train import Bits
 
 SIMULATORS = ("verilator", "icarus")
+NETWORKS = Path(__file__).resolve().parents[1] / "sw" / "protocols" / "networks.toml"
 
 EXAMPLES = """
 \b
 Examples:
   python -m verif demo
   python -m verif check build/net.bin --dataset digits --images 10
+  python -m verif networks --data-dir data/mnist
   python -m verif bench -o build/bench.json
   python -m verif prove apot_pe
 """
@@ -110,6 +112,51 @@ def check(image: Path, **options: Any) -> None:
     from .verdict import run
 
     run(image, **options)
+
+
+@main.command(
+    epilog="""
+\b
+Examples:
+  python -m verif networks --data-dir data/mnist
+  python -m verif networks --only "ResNet-18 APoT 4/4"
+  python -m verif networks --data-dir data/mnist --publish
+"""
+)
+@click.argument(
+    "protocol_path",
+    metavar="[PROTOCOL]",
+    default=NETWORKS,
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+@click.option(
+    "--data-dir",
+    default="data",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the IDX files of mnist, .gz or plain, which trained networks need.",
+)
+@click.option("--only", multiple=True, metavar="NAME", help="Only the network of this name; may be repeated.")
+@click.option(
+    "-o",
+    "--output",
+    default="build/networks",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for networks.json and networks.md, and of what is trained and simulated already.",
+)
+@click.option("--publish", is_flag=True, help="Also renew docs/networks.* and the table in README.")
+def networks(protocol_path: Path, data_dir: Path, only: tuple[str, ...], output: Path, publish: bool) -> None:
+    """Run whole networks on simulated hardware, all logits and cycles equal, and tabulate what they take.
+
+    PROTOCOL is a TOML file; without one it is sw/protocols/networks.toml. Interrupted, the same command
+    goes on with what is missing.
+    """
+    from .networks.command import run
+
+    if publish and only:
+        raise click.UsageError("--publish must come without --only", click.get_current_context())
+    run(protocol_path, data_dir=data_dir, only=only, output=output, publish=publish)
 
 
 @main.command(epilog="\b\nExamples:\n  python -m verif bench\n  python -m verif bench -o build/bench.json")

@@ -1,0 +1,1 @@
+"""Whole networks in simulated hardware: which ones, whose weights, what is measured, and the tables."""

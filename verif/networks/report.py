@@ -1,0 +1,110 @@
+"""The networks' numbers as JSON, and the tables made of nothing else."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from hdl.console import RefusedError
+
+Report = dict[str, Any]
+Facts = dict[str, Any]
+
+MARKER = re.compile(r"^(<!-- networks(?:: (\w+))? -->)\n.*?^(<!-- /networks -->)$", re.MULTILINE | re.DOTALL)
+NONE = "–"
+MEMORIES = ("weight", "activation", "value", "channel", "program")
+
+
+def text_of(content: Report) -> str:
+    """The JSON file, a network on a line of its own."""
+    head = [
+        f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items() if name != "networks"
+    ]
+    each = ",\n".join(f"    {json.dumps(facts)}" for facts in content["networks"])
+    return "{\n" + ",\n".join(head) + ',\n  "networks": [\n' + each + "\n  ]\n}\n"
+
+
+def header(content: Report) -> tuple[str, ...]:
+    """Of the table in README."""
+    return (
+        "Network", "MACs", "Cycles", "of peak", f"Images/s at {content['clock']:g} MHz", "Weight bytes",
+        "as float32", "Accuracy, %", "Images in RTL", "Mismatches", "Seconds",
+    )  # fmt: skip
+
+
+def rows(content: Report) -> Iterator[tuple[str, ...]]:
+    """The table's rows."""
+    for facts in content["networks"]:
+        accuracy = facts.get("accuracy")
+        yield (
+            facts["name"],
+            f"{facts['macs']:,}",
+            f"{facts['cycles']:,}",
+            f"{facts['share_of_peak']:.1%}",
+            f"{_rate(facts, content['clock']):,.0f}",
+            f"{facts['weight_bytes']:,}",
+            f"{facts['float_bytes']:,}",
+            NONE if accuracy is None else f"{100 * accuracy:.2f}",
+            str(facts["images"]),
+            str(facts["mismatches"]),
+            f"{facts['processor_seconds']:,.0f}",
+        )
+
+
+def _rate(facts: Facts, clock: float) -> float:
+    """Images a second on all cores, at a clock in MHz."""
+    cores = facts["parameters"]["cores"]
+    rate: float = cores * clock * 1e6 / facts["cycles"]
+    return rate
+
+
+def table(content: Report) -> str:
+    """Every network: what it takes, and whether hardware computes it."""
+    return markdown(header(content), rows(content))
+
+
+def accelerators(content: Report) -> str:
+    """The accelerator of every network: array, widths, and the memories' words."""
+    shown = []
+    for facts in content["networks"]:
+        p = facts["parameters"]
+        words = (f"{p[f'{name}_words']:,}" for name in MEMORIES)
+        array = f"{p['rows']} × {p['lanes']} × {p['cores']}"
+        shown.append((facts["name"], f"`{p['weight_format']}`", array, str(p["code_width"]), *words))
+    titles = ("Network", "Array's weights", "Rows × lanes × cores", "Bits of a code")
+    return markdown((*titles, *(f"{name.capitalize()} words" for name in MEMORIES)), shown)
+
+
+TABLES: dict[str, Callable[[Report], str]] = {"table": table, "accelerators": accelerators}
+
+
+def fill(text: str, content: Report) -> str:
+    """`text` with what is between ``<!-- networks: NAME -->`` and ``<!-- /networks -->`` made anew.
+
+    Raises
+    ------
+    RefusedError
+        If a marker names no table, or there is none.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[2] or "table"
+        if name not in TABLES:
+            raise RefusedError(f"<!-- networks: {name} --> must name one of {', '.join(TABLES)}")
+        return f"{match[1]}\n{TABLES[name](content)}\n{match[3]}"
+
+    filled, count = MARKER.subn(replaced, text)
+    if not count:
+        raise RefusedError("there is no <!-- networks --> … <!-- /networks --> to write a table to")
+    return filled
+
+
+def page(content: Report) -> str:
+    """The tables as a Markdown file of their own."""
+    return "# Networks\n\n" + "\n\n".join(make(content) for make in TABLES.values()) + "\n"
+
+
+def markdown(titles: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A table, all but its first column aligned to the right."""
+    rule = ["---", *["---:"] * (len(titles) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, rule, *body))
