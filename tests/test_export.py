@@ -18,6 +18,7 @@ from sw.lowering import interchange
 from sw.models import build
 from sw.precision import Precision
 from sw.recipe import Recipe
+from tests.few_digits import few_digits
 from tests.graph_executor import execute
 
 DATA = digits()
@@ -209,3 +210,19 @@ def test_export_command_refuses_in_one_line_and_writes_nothing(tmp_path):
         assert output.startswith(message)
         assert output.count("\n") == 1
         assert not out.exists()
+
+
+@pytest.mark.parametrize("model", ["resnet20", "mobilenet_v2"])
+def test_residual_networks_go_from_training_to_the_file(tmp_path, model):
+    checkpoint, out = tmp_path / "net.pt", tmp_path / "net.safetensors"
+    trained = training.train(Recipe(model=model, epochs=1), few_digits(), checkpoint)
+    code, output = invoke("export", checkpoint, "-o", out)
+    assert (code, output.count("\n")) == (0, 1)
+    network, again = load_network(out), integer_network(trained)
+    assert [node.name for node in network.nodes] == [node.name for node in again.nodes]
+    assert any(node.residual for node in network.nodes)
+    images = DATA.test_images[:8]
+    run = execute(network, images)
+    result = agreement(trained.network(), images, codes=run.codes, logits=run.result)
+    assert list(result.codes) == [each.tensor for node in network.nodes for each in node.encodings]
+    assert result.codes[next(iter(result.codes))] > 0.995
