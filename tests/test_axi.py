@@ -186,7 +186,7 @@ def test_partial_words_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_resets_at_any_time(kind: str, tmp_path: Path) -> None:
-    drive(f"{kind}_resets", tmp_path, pauses=kind == "soft", first=driven(network(SEEDS[0])), resets=8)
+    drive(f"{kind}_resets", tmp_path, pauses=kind == "soft", first=driven(network(SEEDS[0])), resets=12)
 
 
 def test_two_networks_stay_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

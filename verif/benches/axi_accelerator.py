@@ -252,15 +252,21 @@ async def resets(dut: Any, *, soft: bool) -> None:
     network = host.config["first"]
     draw = random.Random(cocotb.RANDOM_SEED)
     longest = 2 * sum(map(len, network["runs"])) + network["response"][1] + 40
-    for _ in range(host.config["resets"]):
-        host.sink.pause = draw.random() < 0.3 and not host.config["pauses"]
+    host.sink.clear_pause_generator()
+    for count in range(host.config["resets"]):
         await host.send(network["runs"])
-        await ClockCycles(dut.aclk, draw.randrange(1, longest))
+        if count % 2:
+            await ClockCycles(dut.aclk, draw.randrange(1, longest))
+        else:  # amid the response
+            await RisingEdge(dut.m_axis_out_tvalid)
+            await ClockCycles(dut.aclk, draw.randrange(1, network["length"]))
+            host.sink.pause = True
         if soft:
             await host.write("control", 1)
             host.sink.pause = False
             await host.source.wait()
             await ClockCycles(dut.aclk, longest)
+            assert await host.read("refused") == 0, "what was left of a packet must be dropped"
             host.forget()
         else:
             await host.reset()
