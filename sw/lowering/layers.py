@@ -150,44 +150,60 @@ def _of_image(
     Channels of equal scale are one convolution.  Several are convolutions in which the other channels have
     weights of 0, and all but the last write values that the next one adds.
     """
-    depthwise = walk["groups"] > 1
-    reals = weights.scale.astype(np.float64)
-    offset = image.offset[:, None] if depthwise else image.offset
-    spread = np.maximum(np.abs(image.offset), np.abs(image.gain * IMAGE_FORMAT.max_level + image.offset))
-    spread = spread[:, None] if depthwise else spread
-    factors = [image.gain] if depthwise else [np.array([each]) for each in dict.fromkeys(image.gain.tolist())]
-    parts: list[Value] = []
-    for factor in factors:
-        chosen = np.isin(image.gain, factor)
-        mask = np.ones(1) if depthwise else chosen.reshape(1, -1, 1, 1)
-        if len(factors) > 1 and 0 not in weights.format.codes:
-            raise RefusedError(
-                "channels of the image must have the same scale, since the weights' format "
-                f"{weights.format.name} has no level 0"
-            )
-        levels = weights.levels * mask.astype(np.int64)
-        reach = (np.abs(levels).sum(axis=(2, 3)) * spread).sum(axis=1)
-        last = factor is factors[-1]
-        own = bias if last else np.zeros_like(bias)
-        parts.append(
-            _drafted(
-                builder,
-                name if last else f"{name}.{len(parts)}",
-                weights._replace(levels=levels, real=weights.real * mask.astype(np.float32)),
-                source=None,
-                image=image,
-                scales=np.broadcast_to(reals * factor, own.shape),
-                constant=own + reals * (levels.sum(axis=(2, 3)) * offset).sum(axis=1),
-                excess=np.zeros_like(own, dtype=np.int64),
-                bound_of_sums=Bound.certain(reals * reach + np.abs(own)),
-                shape=_output_shape(image.shape, weights, walk),
-                **walk,
-            )
+    gains = image.gain.tolist()
+    scales = [None] if walk["groups"] > 1 else list(dict.fromkeys(gains))
+    if len(scales) > 1 and 0 not in weights.format.codes:
+        raise RefusedError(
+            "channels of the image must have the same scale, since the weights' format "
+            f"{weights.format.name} has no level 0"
         )
+    parts: list[Value] = []
+    for scale in scales:
+        last = len(parts) == len(scales) - 1
+        chosen = np.array([scale in (None, gain) for gain in gains])
+        mask = np.ones(1) if scale is None else chosen.reshape(1, -1, 1, 1)
+        part = weights._replace(
+            levels=weights.levels * mask.astype(np.int64), real=weights.real * mask.astype(np.float32)
+        )
+        own = bias if last else np.zeros_like(bias)
+        gain = image.gain if scale is None else np.full(len(own), scale)
+        part_name = name if last else f"{name}.{len(parts)}"
+        parts.append(_of_pixels(builder, part_name, image, part, own, gain=gain, walk=walk))
     *others, main = parts
     assert isinstance(main.draft, ConvolutionDraft)
     main.draft.partials = [each.draft for each in others if isinstance(each.draft, ConvolutionDraft)]
     return replace(main, bound=reduce(Bound.plus, (each.bound for each in parts)))
+
+
+def _of_pixels(
+    builder: Builder,
+    name: str,
+    image: Value,
+    weights: Weights,
+    bias: Array,
+    *,
+    gain: Array,
+    walk: dict[str, int],
+) -> Value:
+    """A convolution of pixels, whose scale in each output channel is `gain`."""
+    reals = weights.scale.astype(np.float64)
+    spread = np.maximum(np.abs(image.offset), np.abs(image.gain * IMAGE_FORMAT.max_level + image.offset))
+    # The second axis is the input channel, of which a depthwise output has one.
+    offset, spread = (each[:, None] if walk["groups"] > 1 else each for each in (image.offset, spread))
+    reach = (np.abs(weights.levels).sum(axis=(2, 3)) * spread).sum(axis=1)
+    return _drafted(
+        builder,
+        name,
+        weights,
+        source=None,
+        image=image,
+        scales=np.broadcast_to(reals * gain, bias.shape),
+        constant=bias + reals * (weights.levels.sum(axis=(2, 3)) * offset).sum(axis=1),
+        excess=np.zeros_like(bias, dtype=np.int64),
+        bound_of_sums=Bound.certain(reals * reach + np.abs(bias)),
+        shape=_output_shape(image.shape, weights, walk),
+        **walk,
+    )
 
 
 def _drafted(
