@@ -54,7 +54,7 @@ GRAPHS = ("apot_k2n1_8x4", "apot_k2n1o_4x8", "pot_k2_3x2")
 """Shapes that run graphs: tiles of whole words, parts of words, and both."""
 
 MEMORIES = {
-    "depth": 1024,
+    "depth": 4096,
     "activation_words": 4096,
     "weight_words": 8192,
     "channel_words": 2048,
