@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,15 @@ from .probes import differing_pass, record
 from .simulators import SimulationError
 from .snapshots import Recorder, snapshots
 
-Step = Callable[[str], None]
+
+class Step(Protocol):
+    """Is told what is done next, and how it can ask how far that is, as a share."""
+
+    def __call__(self, text: str, share: Callable[[], float] | None = None) -> None: ...
+
+
+def _silent(text: str, share: Callable[[], float] | None = None) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +86,7 @@ def check(
     loaded: Compiled | None = None,
     simulator: str = "verilator",
     waves: Path | None = None,
-    step: Step = lambda _: None,
+    step: Step = _silent,
 ) -> Finding:
     """Run images on a simulated accelerator and compare logits, cycles, and memories after every command.
 
@@ -98,7 +107,7 @@ def check(
     waves
         Where a waveform goes that shows the first difference.
     step
-        Called with what is done next.
+        Told what is done next.
 
     Raises
     ------
@@ -132,7 +141,6 @@ class _Check:
         self._verilog, self._simulator = verilog, simulator
         self._step("running the executor")
         logits, expected = self._executed(self._images)
-        self._step(f"simulating {len(self._images)} images with {simulator.capitalize()}")
         rows, exchanged, recorder = self._simulated(self._images)
         for number in np.flatnonzero(rows[:, 0] != Status.DONE).tolist():
             raise SimulationError(f"run {number} must end with status 0 (DONE), not {rows[number, 0]}")
@@ -180,6 +188,8 @@ class _Check:
         streamed = sum(map(len, packets)) + batches * length
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         recorder = Recorder(verilog=self._verilog, parameters=p, folder=folder, wanted=self._wanted)
+        number = f"{len(images)} image{'s'[: len(images) > 1]}"
+        self._step(f"simulating {number} with {self._simulator.capitalize()}", recorder.share)
         exchanged = exchange(
             self._verilog,
             packets,
@@ -192,7 +202,6 @@ class _Check:
 
     def _again(self, image: int) -> Difference | None:
         """The first difference in the memories of another image than the first."""
-        self._step(f"simulating image {image} again")
         images = self._images[image : image + 1]
         _, expected = self._executed(images)
         _, _, recorder = self._simulated(images)

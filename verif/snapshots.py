@@ -129,6 +129,11 @@ class Recorder:
         entries = [(each.end, list(FORMS).index(each.form), each.first, each.last) for each in self.wanted]
         return "".join(f"{number:x}\n" for entry in entries for number in entry)
 
+    def share(self) -> float:
+        """How much of what is wanted has been written by now."""
+        written = sum(path.stem.isdigit() for path in self.folder.glob("*.hex"))
+        return written / max(1, len(self.wanted))
+
     def read(self, index: int) -> NDArray[np.int64]:
         """Numbers (words · groups, requantizers) of a snapshot; those with unknown bits are `UNKNOWN`."""
         p, form = self.parameters, self.wanted[index].form

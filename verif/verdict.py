@@ -1,11 +1,13 @@
 """What the `check` command prints: whether hardware and executor agree, or where they first do not."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from hdl.console import RefusedError
 from sw.image import read_image
@@ -25,16 +27,21 @@ def run(image: Path, *, verilog: Path | None, simulator: str, waves: Path | None
     """
     compiled = read_image(image)
     inputs = read_inputs(**options, shape=compiled.input.shape)
-    columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        _Share(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
 
         def finish() -> None:
             for task in progress.tasks:
                 progress.update(task.id, total=1, completed=1)
 
-        def step(text: str) -> None:
+        def step(text: str, share: Callable[[], float] | None = None) -> None:
             finish()
-            progress.add_task(text, total=None)
+            progress.add_task(text, total=None, share=share)
 
         try:
             finding = check(
@@ -46,6 +53,14 @@ def run(image: Path, *, verilog: Path | None, simulator: str, waves: Path | None
     Console().print(_table(finding, memories=1 + bool(finding.image)))
     if not finding.equal:
         raise RefusedError(f"{image}: {_why(finding)}")
+
+
+class _Share(ProgressColumn):
+    """How much of the first image's run is done, while it is simulated."""
+
+    def render(self, task: Task) -> Text:
+        share = task.fields["share"]
+        return Text("" if share is None or task.finished else f"{share():.0%} of the first image")
 
 
 def _table(finding: Finding, *, memories: int) -> Table:
