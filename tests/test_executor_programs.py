@@ -13,6 +13,7 @@ from hdl.parameters import BIAS_WIDTH, MAX_WINDOW, MULTIPLIER_WIDTH, Accelerator
 from sw.compiler import Compiled
 from sw.executor import FaultError, Machine, walks
 from sw.input_layout import InputLayout
+from tests.accelerator_cases import random_case
 from tests.engine_bench import PARAMETERS, filled, layer, program
 from tests.nested_loops import Fields, TooLongError, fate
 from tests.test_programs import JUST_RIGHT, WRONG, changed_program, garbage
@@ -165,3 +166,22 @@ def test_what_could_overflow_is_refused(number: int) -> None:
     message, layers, sizes = BOUNDS[number]
     with pytest.raises(RefusedError, match=f"{message}$"):
         handmade(layers, **sizes).run(np.zeros((1, 2, 3, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("section", [each for each in Section if each != Section.ACTIVATIONS])
+def test_an_image_must_have_every_section(section: Section) -> None:
+    compiled = random_case("pot_k2_3x2", 0).compiled
+    sections = {name: words for name, words in compiled.sections.items() if name != section}
+    with pytest.raises(RefusedError, match=f"image must have a section {section.name}$"):
+        Machine(replace(compiled, sections=sections))
+
+
+def test_the_ends_of_an_image_must_fit() -> None:
+    compiled = random_case("pot_k2_3x2", 0).compiled
+    words, room = compiled.parameters.activation_words, compiled.results * compiled.parameters.requantizers
+    with pytest.raises(RefusedError, match=f"input must take 1 … {words} words, not {words + 1}$"):
+        Machine(replace(compiled, input=replace(compiled.input, words=words + 1)))
+    for classes in (0, room + 1):
+        message = f"classes must be 1 … {room}, the results that are read, not {classes}$"
+        with pytest.raises(RefusedError, match=message):
+            Machine(replace(compiled, classes=classes))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from hdl.console import RefusedError
 from hdl.layouts import Section
 
 from ..compiler import Compiled
@@ -42,12 +43,14 @@ class Machine:
     FaultError
         If the accelerator would end the program with an error.
     RefusedError
-        If a command reads what nobody wrote, reads what it writes, or could overflow.
+        If a part of the image is missing, or a command reads what nobody wrote, reads what it writes, or
+        could overflow.
     """
 
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
         self._p = p = compiled.parameters
+        _check_whole(compiled)
         self._datapath = Datapath(Constants(compiled.sections, p), p)
         self._walks = list(walks(compiled.sections[Section.PROGRAM], p))
         self.instructions = tuple(walk.instruction for walk in self._walks)
@@ -85,3 +88,15 @@ class Machine:
             if observe is not None:
                 observe(walk.instruction, memories)
         return memories
+
+
+def _check_whole(compiled: Compiled) -> None:
+    """Refuse an image that lacks a section, or whose ends do not fit its memories (RefusedError)."""
+    p = compiled.parameters
+    for section in set(Section) - {Section.ACTIVATIONS} - set(compiled.sections):
+        raise RefusedError(f"image must have a section {section.name}")
+    if not 0 < compiled.input.words <= p.activation_words:
+        raise RefusedError(f"input must take 1 … {p.activation_words} words, not {compiled.input.words}")
+    room = min(compiled.results, p.result_words) * p.requantizers
+    if not 0 < compiled.classes <= room:
+        raise RefusedError(f"classes must be 1 … {room}, the results that are read, not {compiled.classes}")
