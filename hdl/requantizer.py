@@ -21,14 +21,12 @@ from .parameters import (
     LIMB_WIDTH,
     PASS_SHIFT_WIDTH,
     RESULT_WIDTH,
-    SHIFT_WIDTH,
     VALUE_WIDTH,
     AcceleratorParameters,
     address_width,
 )
-from .sums import Weighted, registered, weighted_sum
-
-FINE_BITS = 3
+from .scaling import limbs, saturated, shifted, weighted
+from .sums import registered, weighted_sum
 
 
 def pass_tag(parameters: AcceleratorParameters) -> data.StructLayout:
@@ -158,7 +156,7 @@ class Requantizer(wiring.Component):
             placed = self._place(m, accumulator, stages, lane=lane)
             total = self._sum_passes(m, placed, channels[lane], stages, lane=lane)
             shift = delayed(m, channels[lane].shift, cycles=self._summed - _SCALED)
-            totals.append(_shifted(m, total, shift, lane=lane))
+            totals.append(shifted(m, total, shift, lane=lane))
         if self._parameters.value_words:
             totals = self._add_residuals(m, totals, stages)
         self._write_results(m, totals, stages)
@@ -193,14 +191,14 @@ class Requantizer(wiring.Component):
         """The accumulator at its pass's place, or what was pooled, ready to be multiplied."""
         shape, pooled_width = accumulator.shape(), self._parameters.pooled_width
         width = shape.width + 2**PASS_SHIFT_WIDTH - 1
-        shifted = accumulator << stages.at(1).shift
+        at_place = accumulator << stages.at(1).shift
         if not pooled_width:
             placed = Signal(Shape(width, signed=shape.signed), name=f"placed{lane}")
-            m.d.sync += placed.eq(shifted)
+            m.d.sync += placed.eq(at_place)
             return placed
         placed = Signal(signed(max(width + (not shape.signed), pooled_width)), name=f"placed{lane}")
         convolution = self.layer.opcode == LayerOpcode.CONVOLUTION
-        m.d.sync += placed.eq(Mux(convolution, shifted, self.pooled[lane]))
+        m.d.sync += placed.eq(Mux(convolution, at_place, self.pooled[lane]))
         return placed
 
     def _sum_passes(
@@ -212,10 +210,10 @@ class Requantizer(wiring.Component):
         # otherwise be the longest path by far.
         products = [
             registered(m, limb * channel.multiplier, name=f"product{lane}_{index}")
-            for index, limb in enumerate(_limbs(accumulator, p.limbs))
+            for index, limb in enumerate(limbs(accumulator, p.limbs))
         ]
-        addends = [_weighted(registered(m, channel.bias, name=f"bias{lane}"))]
-        addends += [_weighted(each, place=index * LIMB_WIDTH) for index, each in enumerate(products)]
+        addends = [weighted(registered(m, channel.bias, name=f"bias{lane}"))]
+        addends += [weighted(each, place=index * LIMB_WIDTH) for index, each in enumerate(products)]
         scaled, _ = weighted_sum(m, addends)
         total, *ring = (
             Signal(signed(p.sum_width), name=f"{name}{lane}")
@@ -233,12 +231,12 @@ class Requantizer(wiring.Component):
 
         A total that is clipped so far out is beyond a result with any residual, and remains so.
         """
-        shifted = self._summed + 2
-        m.d.comb += self.residual_address.eq(stages.at(shifted - 1).residual)
+        ready = self._summed + 2
+        m.d.comb += self.residual_address.eq(stages.at(ready - 1).residual)
         wide = Shape(RESULT_WIDTH + 2, signed=True)
         sums = []
         for lane, total in enumerate(totals):
-            clipped = registered(m, _saturated(total, wide), name=f"clipped{lane}")
+            clipped = registered(m, saturated(total, wide), name=f"clipped{lane}")
             residual = Mux(self.layer.add_residual, self.residual[lane], 0)
             sums.append(registered(m, clipped + residual, name=f"sum{lane}"))
         return sums
@@ -249,13 +247,13 @@ class Requantizer(wiring.Component):
         m.d.comb += [
             self.result_enable.eq(closing & self.layer.to_results),
             self.result_address.eq(finished.output),
-            *(each.eq(_saturated(total, RESULT)) for each, total in zip(self.results, totals, strict=True)),
+            *(each.eq(saturated(total, RESULT)) for each, total in zip(self.results, totals, strict=True)),
         ]
         if self._parameters.value_words:
             m.d.comb += [self.value_enable.eq(closing & self.layer.to_values)]
             m.d.comb += [self.value_address.eq(finished.values)]
             for each, total in zip(self.values, totals, strict=True):
-                value = _saturated(total, VALUE)
+                value = saturated(total, VALUE)
                 m.d.comb += each.eq(Mux(self.layer.rectify & total[-1], 0, value))
 
     def _write_codes(self, m: Module, totals: list[Signal], stages: "_Stages") -> None:
@@ -263,7 +261,7 @@ class Requantizer(wiring.Component):
         p, layer = self._parameters, self.layer
         m.submodules.encoder = encoder = self._encoder
         m.d.comb += [
-            *(each.eq(_saturated(total, VALUE)) for each, total in zip(encoder.values, totals, strict=True)),
+            *(each.eq(saturated(total, VALUE)) for each, total in zip(encoder.values, totals, strict=True)),
             encoder.write_enable.eq(self.boundary_enable),
             encoder.write_address.eq(self.boundary_address),
             encoder.write_data.eq(self.boundary_data),
@@ -305,36 +303,3 @@ class _Stages:
             self._m.d.sync += stage.eq(self._tags[-1])
             self._tags.append(stage)
         return self._tags[cycles]
-
-
-def _limbs(value: Signal, count: int) -> list[Value]:
-    """`value` in parts that a multiplier block takes, the lowest first; the highest has its sign."""
-    starts = [index * LIMB_WIDTH for index in range(count)]
-    *lower, top = [value[start : start + LIMB_WIDTH] for start in starts[:-1]] + [value[starts[-1] :]]
-    return [*lower, top.as_signed() if value.shape().signed else top]
-
-
-def _weighted(value: Signal, *, place: int = 0) -> Weighted:
-    """A signed value as a term of a sum, at any of its values."""
-    reach = 1 << (len(value) - 1)
-    return Weighted(value, 1 << place, -reach, reach - 1)
-
-
-def _shifted(m: Module, total: Signal, shift: Value, *, lane: int) -> Signal:
-    """``total >> shift`` in two stages, saturated enough to be a result."""
-    fine = Signal.like(total, name=f"fine{lane}")
-    coarse = Signal.like(total, name=f"coarse{lane}")
-    m.d.sync += fine.eq(total >> shift[:FINE_BITS])
-    rest = delayed(m, shift[FINE_BITS:], cycles=1)
-    distance = Signal(SHIFT_WIDTH)
-    m.d.comb += distance.eq(rest << FINE_BITS)
-    m.d.sync += coarse.eq(fine >> distance)
-    return coarse
-
-
-def _saturated(value: Signal, shape: Shape) -> Value:
-    """`value` clipped to the range of `shape`."""
-    top = value[shape.width - 1 :]
-    fits = (top == 0) | top.all()
-    limit = Mux(value[-1], -(1 << (shape.width - 1)), (1 << (shape.width - 1)) - 1)
-    return Mux(fits, value[: shape.width].as_signed(), limit)
