@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hdl.console import RefusedError
 from hdl.layouts import LAYER, STREAM_WIDTH, LayerOpcode
 from hdl.parameters import AcceleratorParameters
 from sw.commands import linear_constants
 from sw.compiler import compile_network, lower
+from sw.executor import Machine
 from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph, Node, Pooling
 from sw.live_ranges import Buffer, allocate
 from tests.random_networks import thresholds_of
+from verif.reference import run
 
 SMALL = AcceleratorParameters(
     weight_format="uniform_b4", rows=4, lanes=4, requantizers=2, activation_words=512, value_words=512
@@ -127,6 +130,48 @@ def test_further_encodings_are_made_of_values() -> None:
     assert [fields.get("linear", 0) for fields in commands] == [0, 0, 1, 1]
     assert [fields.get("linear_place") for fields in commands] == [None, None, 0, 4]
     assert [len(command.passes) for command in lowered.nodes[3][1]] == [2]
+
+
+def test_what_rectified_values_cannot_tell_is_encoded_first() -> None:
+    below = replace(encoding("below"), thresholds=tuple(range(-5, 10)))
+    first = convolution("first", encodings=(encoding("above"), below), values="values", rectified=True)
+    readers = (convolution("x", "above", residual="values", values="sum"),)
+    readers += (convolution("y", "below", residual="sum", values="sum2"),)
+    lowered = lower(graph(first, *readers, last("sum2")), SMALL)
+    assert [command.thresholds for command in lowered.nodes[0][1]] == [
+        below.thresholds,
+        encoding("above").thresholds,
+    ]
+
+
+@pytest.mark.parametrize("weights", ["uniform_b4", "basis_1"])
+@pytest.mark.parametrize(("before", "channels", "after"), [(2, 5, 1), (0, 3, 4), (4, 4, 0), (2, 6, 5)])
+def test_channels_beside_those_of_the_source_are_constants(
+    before: int, channels: int, after: int, weights: str
+) -> None:
+    """Also where the last tile of the source's channels reaches into those behind them.
+
+    Without a weight 0, what lies there is not 0.
+    """
+    total = before + channels + after
+    rng = np.random.default_rng(total)
+    formats = {"weight_format": weights, "outputs": channels}
+    first = convolution("first", values="values", **formats, **constants(channels, bias=9))
+    numbers = {name: rng.integers(1, 50, total) for name in ("multiplier", "bias")}
+    middle = pooling(
+        "middle",
+        "values",
+        channels=total,
+        channels_before=before,
+        channels_after=after,
+        values="more",
+        **numbers,
+    )
+    made = graph(first, middle, last("more", **constants(total)))
+    images = rng.integers(0, 16, (2, 4, 5, 5))
+    expected = run(made, torch.from_numpy(images)).logits.numpy()
+    found = Machine(compile_network(made, replace(SMALL, weight_format=weights))).run(images)
+    np.testing.assert_array_equal(found[:, :total], expected)
 
 
 @pytest.mark.parametrize("bits", [5, 8])
