@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -29,6 +30,7 @@ from sw.data import CLASSES, digits
 from sw.executor import Machine
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
+from sw.graph import IMAGE
 from sw.image import write_image
 from sw.interchange import KIND, VERSION, Interchange, integers
 from sw.models import build
@@ -133,21 +135,26 @@ def packing_rate() -> dict[str, Any]:
 def _large_network() -> Interchange:
     """Convolutions of 512 × 512 channels with random APoT weights, as an export would give them."""
     rng = np.random.default_rng(1)
-    weight_format, activations = named("apot_k2n1o"), "apot_k2n2u"
+    weight_format, activations = named("apot_k2n1o"), named("apot_k2n2u")
     grid = np.array(weight_format.grid, dtype=np.float32)
-    layers, tensors = [], {}
+    nodes: list[dict[str, Any]] = []
+    tensors: dict[str, NDArray[Any]] = {}
     for index in range(LAYERS):
-        last = index == LAYERS - 1
-        name = f"layer{index}"
-        layers.append(
+        last, name = index == LAYERS - 1, f"layer{index}"
+        encoding = {"tensor": name, "format": activations.name, "scale": 1.0, "zero": 0}
+        nodes.append(
             {
+                "op": "convolution",
                 "name": name,
+                "source": f"layer{index - 1}" if index else IMAGE,
                 "weight_format": weight_format.name,
-                "input_format": activations if index else "uniform_b4u",
-                "output_format": None if last else activations,
+                "encodings": [] if last else [encoding],
+                "values": None,
+                "rectified": False,
+                "residual": None,
                 "stride": 1,
                 "padding": 0 if last else 1,
-                "fraction": 0 if last else 8,
+                "groups": 1,
             }
         )
         scale = np.float32(0.0123)
@@ -156,12 +163,19 @@ def _large_network() -> Interchange:
         tensors[f"{name}.multiplier"] = np.full(CHANNELS, 1 if last else 100)
         tensors[f"{name}.bias"] = np.zeros(CHANNELS, dtype=np.int64)
         tensors[f"{name}.shift"] = np.full(CHANNELS, 0 if last else 10)
+        if not last:
+            tensors[f"{name}.thresholds"] = np.array(activations.boundaries) << 7
     header = {
         "kind": KIND,
         "version": VERSION,
         "input_shape": [CHANNELS, 3, 3],
+        "input_format": "uniform_b4u",
+        "input_scale": [1.0] * CHANNELS,
+        "input_offset": [0.0] * CHANNELS,
+        "border": 0,
+        "fill": [],
         "logit_scale": 1.0,
-        "layers": layers,
+        "nodes": nodes,
     }
     return Interchange(header=header, tensors=tensors)
 
