@@ -9,7 +9,7 @@ from .formats import Format, check_int
 from .piecewise import piecewise
 
 MAX_VALUE_WIDTH = 64
-MAX_ENCODINGS = 16
+MAX_ENCODINGS = 64
 
 
 class FixedEncoder(wiring.Component):

@@ -235,7 +235,7 @@ _LIMITS = {
     "activation_width": 16,
     "depth": 2**20,
     "tables": 16,
-    "encodings": 16,
+    "encodings": 64,
     "passes": 255,
     "activation_words": 2**20,
     "weight_words": 2**20,

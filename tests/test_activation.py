@@ -342,9 +342,9 @@ def encoder(**changed: Any) -> FixedEncoder:
             "value_width must be an integer from 1 to 64, not 0",
         ),
         (
-            lambda: loadable_encoder(encodings=17),
+            lambda: loadable_encoder(encodings=65),
             ValueError,
-            "encodings must be an integer from 1 to 16, not 17",
+            "encodings must be an integer from 1 to 64, not 65",
         ),
     ],
 )

@@ -17,7 +17,7 @@ LIMITS = {
     "activation_width": 16,
     "depth": 2**20,
     "tables": 16,
-    "encodings": 16,
+    "encodings": 64,
     "passes": 255,
     "activation_words": 2**20,
     "weight_words": 2**20,
@@ -102,7 +102,7 @@ def test_value_words_may_be_none_at_all(value: Any) -> None:
         ({"lanes": 4}, ValueError, "lanes must be a power of two, at least requantizers, not 4"),
         ({"depth": 15}, ValueError, "depth must be at least lanes, not 15"),
         ({"tables": 9, "banks": 2}, ValueError, "tables must be at most 8 with 2 banks, not 9"),
-        ({"encodings": 16, "banks": 2}, ValueError, "encodings must be at most 8 with 2 banks, not 16"),
+        ({"encodings": 64, "banks": 2}, ValueError, "encodings must be at most 32 with 2 banks, not 64"),
     ],
 )
 def test_refusals(changed: dict[str, Any], error: type[Exception], message: str) -> None:
