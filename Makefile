@@ -9,7 +9,7 @@ ifneq ($(filter-out icarus verilator,$(SIM)),)
 $(error SIM must be icarus or verilator, not $(SIM))
 endif
 
-.PHONY: help setup demo test nightly sim prove lint docs bench report clean
+.PHONY: help setup demo test nightly sim prove lint docs bench report networks clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 16
@@ -47,6 +47,9 @@ bench: setup ## measure speed, results as JSON
 
 report: setup ## measure what every block costs on each family: tables and a plot in build/report
 	@$(PYTHON) -m fpga report --blocks
+
+networks: setup ## run whole networks on simulated hardware, a table in build/networks; MNIST lies in data/mnist
+	@$(PYTHON) -m verif networks --data-dir data/mnist
 
 clean: ## remove everything generated; .venv stays
 	rm -rf build site .pytest_cache .mypy_cache .ruff_cache

@@ -13,7 +13,7 @@ from sw.comparison.protocol import Run
 from sw.recipe import ELSEWHERE, Recipe
 from sw.schemes import FLOAT
 
-MAX_CLASSES = 1 << 16
+MAX_CLASSES, MAX_CORES = 1 << 16, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +44,19 @@ class Training:
     lr: float = Recipe.lr
 
     def __post_init__(self) -> None:
-        _ = self.recipe(model=Recipe.model, scheme=FLOAT, seed=0)
         check_int("float_epochs", self.float_epochs, low=1)
         check_positive("float_lr", self.float_lr)
+        for scheme in (FLOAT, Recipe.scheme):
+            _ = self.recipe(scheme=scheme, seed=0)
 
-    def recipe(self, *, scheme: str, **choices: Any) -> Recipe:
+    def recipe(self, *, scheme: str, epochs: int | None = None, **choices: Any) -> Recipe:
         """What a network of a scheme is trained with."""
         floating = scheme == FLOAT
         return Recipe(
             dataset=self.dataset,
             images=self.images,
             batch_size=self.batch_size,
-            epochs=self.float_epochs if floating else self.epochs,
+            epochs=epochs or (self.float_epochs if floating else self.epochs),
             lr=self.float_lr if floating else self.lr,
             scheme=scheme,
             **choices,
@@ -74,13 +75,15 @@ class Entry:
         As in a recipe.
     bits
         Of a weight and of an activation.
-    lba, average_bits
+    lba, average_bits, lba_ratio
         As in a recipe; of a trained network only.
     trained
         Whether it is trained; if not, its weights are random, and its other constants measured by random
         images.
     after
         The trained network that it starts from, if not from the float one.
+    epochs
+        Of its training, if not as many as others have.
     shape, classes
         Of an image, and how many logits; a trained network has its data set's.
     images
@@ -99,9 +102,11 @@ class Entry:
     scheme: str
     bits: tuple[int, int]
     lba: str | None = None
-    average_bits: tuple[float, float] = (2.0, 2.0)
+    average_bits: tuple[float, float] = Recipe.average_bits
+    lba_ratio: float = Recipe.lba_ratio
     trained: bool = False
     after: str | None = None
+    epochs: int | None = None
     shape: tuple[int, int, int] | None = None
     classes: int = 10
     images: int = 1
@@ -113,7 +118,9 @@ class Entry:
         check_bool("trained", self.trained)
         check_int("classes", self.classes, low=1, high=MAX_CLASSES)
         check_int("images", self.images, low=1)
-        check_int("cores", self.cores, low=1, high=16)
+        check_int("cores", self.cores, low=1, high=MAX_CORES)
+        if self.cores & (self.cores - 1):
+            raise ValueError(f"cores must be a power of two, not {self.cores!r}")
         if self.scheme == FLOAT:
             raise ValueError("scheme must be one of integers, not float")
         if self.trained == (self.shape is not None):
@@ -123,17 +130,19 @@ class Entry:
                 raise TypeError(f"shape must be channels, height and width, not {self.shape!r}")
             for name, size in zip(("channels", "height", "width"), self.shape, strict=True):
                 check_int(name, size, low=1, high=1024)
-        if not self.trained and (self.lba or self.after):
-            raise ValueError("lba and after must come with a network that is trained")
+        if not self.trained and (self.lba or self.after or self.epochs):
+            raise ValueError("lba, after and epochs must come with a network that is trained")
+        if self.epochs is not None:
+            check_int("epochs", self.epochs, low=1)
         _ = self.recipe
 
     @property
     def choices(self) -> dict[str, Any]:
         """What its recipe says beside the training."""
         weight, activation = self.bits
-        chosen = {"model": self.model, "scheme": self.scheme}
-        chosen |= {"weight_bits": weight, "activation_bits": activation}
-        return chosen | ({"lba": self.lba, "average_bits": self.average_bits} if self.lba else {})
+        chosen = {"weight_bits": weight, "activation_bits": activation}
+        names = ("model", "scheme", "lba", "average_bits", "lba_ratio")
+        return chosen | {name: getattr(self, name) for name in names}
 
     @property
     def recipe(self) -> Recipe:
@@ -194,7 +203,7 @@ class Protocol:
         else:
             recipe = self.training.recipe(model=entry.model, scheme=FLOAT, seed=self.seed)
             start = Run(contender=f"{entry.model} float", bits=None, recipe=recipe, start=None)
-        recipe = self.training.recipe(**entry.choices, seed=self.seed)
+        recipe = self.training.recipe(**entry.choices, epochs=entry.epochs, seed=self.seed)
         return Run(contender=entry.name, bits=None, recipe=recipe, start=start)
 
     def selected(self, names: Sequence[str]) -> tuple[Entry, ...]:
