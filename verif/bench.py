@@ -30,7 +30,7 @@ from sw.data import CLASSES, digits
 from sw.executor import Machine
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
-from sw.graph import IMAGE
+from sw.graph import IMAGE, IntegerGraph
 from sw.image import write_image
 from sw.interchange import KIND, VERSION, Interchange, integers
 from sw.models import build
@@ -53,6 +53,8 @@ def run(output: Path) -> None:
         "pack": packing_rate,
         "simulate, Icarus": lambda: simulation_rate("icarus"),
         "simulate, Verilator": lambda: simulation_rate("verilator"),
+        "simulate ResNet-20": product_rate,
+        "pack ResNet-18": packing_seconds,
         "execute ResNet-18": execution_rate,
         **{f"train, {scheme}": partial(training_step_ratio, scheme=scheme) for scheme in TIMED},
     }
@@ -79,6 +81,12 @@ def report(figures: Figures) -> Table:
     for name in ("simulate, Icarus", "simulate, Verilator"):
         rate = figures[name]
         table.add_row(name, f"{rate['rate']:,.0f} cycles/s", _spread(rate, ""), "")
+    products = figures["simulate ResNet-20"]
+    table.add_row(
+        "simulate ResNet-20, Verilator", f"{products['rate']:.1f} MMAC/s", _spread(products, "MMAC/s"), ""
+    )
+    whole = figures["pack ResNet-18"]
+    table.add_row("compile and pack ResNet-18", f"{whole['seconds']:.1f} s", _spread(whole, "s"), "")
     execute = figures["execute ResNet-18"]
     table.add_row(
         "execute ResNet-18 at 224²", f"{execute['rate']:.2f} images/s", _spread(execute, "images/s"), ""
@@ -209,14 +217,54 @@ def simulation_rate(simulator: str) -> dict[str, Any]:
     return _summary(rates, "rate")
 
 
+def product_rate() -> dict[str, Any]:
+    """Millions of ResNet-20's multiply-accumulates that Verilator simulates a second on the default array,
+    start-up and loading taken off: the difference of runs of one and of four images.
+    """
+    graph = _apot_graph("resnet20", (3, 32, 32), classes=CLASSES)
+    parameters = fitting_parameters(graph)
+    compiled = compile_network(graph, parameters)
+    macs = sum(layer.macs for layer in compiled.schedule) / 1e6
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32))
+    with tempfile.TemporaryDirectory() as folder:
+        verilog = Path(folder) / "accelerator.v"
+        accelerator(parameters).write(verilog)
+
+        def seconds(count: int) -> float:
+            return classify(compiled, images[:count], verilog=verilog, simulator="verilator").exchange.seconds
+
+        seconds(1)  # builds
+        rates = []
+        for _ in range(3):
+            short, long = seconds(1), seconds(len(images))
+            rates.append((len(images) - 1) * macs / (long - short))
+    return _summary(rates, "rate")
+
+
+def packing_seconds() -> dict[str, Any]:
+    """Compiling ResNet-18 at 224 × 224 for an accelerator that is chosen, to an image on disk."""
+    graph = _apot_graph("resnet18", (3, 224, 224), classes=1000)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.bin"
+
+        def pack() -> None:
+            write_image(path, compile_network(graph, fitting_parameters(graph)))
+
+        return _summary([_seconds(pack) for _ in range(RUNS)], "seconds")
+
+
 def execution_rate() -> dict[str, Any]:
     """Images of 224 × 224 pixels a second that the executor takes through ResNet-18, one at a time."""
-    precision = Precision(scheme="apot", weight_bits=4, activation_bits=4)
-    torch.manual_seed(0)
     shape = (3, 224, 224)
-    model = build("resnet18", input_shape=shape, classes=1000, precision=precision)
-    graph = integer_network(model.eval(), shape)
+    graph = _apot_graph("resnet18", shape, classes=1000)
     machine = Machine(compile_network(graph, fitting_parameters(graph)))
     image = np.random.default_rng(0).integers(0, 256, (1, *shape))
     machine.run(image)  # unpacks the weights
     return _summary([1 / _seconds(lambda: machine.run(image)) for _ in range(RUNS)], "rate")
+
+
+def _apot_graph(name: str, shape: tuple[int, int, int], *, classes: int) -> IntegerGraph:
+    """A network with random weights at APoT 4/4."""
+    precision = Precision(scheme="apot", weight_bits=4, activation_bits=4)
+    torch.manual_seed(0)
+    return integer_network(build(name, input_shape=shape, classes=classes, precision=precision).eval(), shape)
