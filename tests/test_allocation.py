@@ -13,14 +13,16 @@ from sw import training
 from sw.allocation import Allocation, Allocator, Sensitivity, Side, gather, mixed
 from sw.compiler import compile_network
 from sw.execution import Execution
+from sw.executor import Machine
 from sw.export import integer_network
 from sw.fitting import fitting_parameters
 from sw.lowering import interchange
-from sw.models import build
+from sw.models import build, predictions
 from sw.precision import Precision
 from sw.quantizers import MixedActivation, MixedDMBQWeight
 from sw.recipe import Recipe
 from tests.few_digits import few_digits
+from verif.reference import run
 
 
 @pytest.fixture(autouse=True)
@@ -273,13 +275,17 @@ def test_mixed_weights_export_exactly_and_pack(tmp_path):
     compile_network(network, fitting_parameters(network))
 
 
-def test_channels_of_different_activation_bits_are_not_exported(trained):
-    message = (
-        r"blocks.0.activation: activations must have the same bits in all channels, or none, to be exported, "
-        r"not 2, 3 \(train with the activations' --bits as their --average-bits\)"
-    )
-    with pytest.raises(RefusedError, match=message):
-        integer_network(trained[0])
+def test_channels_of_different_activation_bits_pack_and_answer_alike(trained):
+    """Also the classifier reads a convolution's worth of each number of bits."""
+    model = trained[0].network()
+    network = integer_network(model)
+    assert [node.name for node in network.nodes][-2:] == ["classifier.0", "classifier"]
+    images = few_digits().test_images
+    found = run(network, images).logits.argmax(1)
+    assert (found == predictions(model, images)).double().mean() > 0.95
+    compiled = compile_network(network, fitting_parameters(network))
+    results = Machine(compiled).run(images[:8].numpy())
+    assert np.array_equal(results.argmax(1), found[:8].numpy())
 
 
 def test_bits_must_be_there_to_be_taken():

@@ -394,10 +394,56 @@ def test_pruned_channels_are_0_for_the_layers_that_prune_them_alone():
     assert bits.tolist() == [1, 3, 3, 0, *[1, 3, 3, 3] * 3]
 
 
-def test_activations_of_different_bits_are_refused():
-    model = allocated("resnet20")
-    model.get_submodule("layer1.1.conv1").input_quantizer.bits[0] = 2
+@pytest.mark.parametrize(
+    ("name", "shape", "mixed_layers"),
+    [
+        ("resnet20", SMALL, ("layer1.1.conv1", "layer1.1.conv2", "layer2.0.conv1")),
+        ("mobilenet_v2", (3, 32, 32), ("features.2.conv.1.0",)),
+    ],
+)
+def test_channels_of_different_bits_are_read_by_a_convolution_each(name, shape, mixed_layers):
+    """With the model's codes given everywhere else, the layers behind still compute the model's."""
+    model = random_model(name, shape, Precision(scheme="dmbq", weight_bits=3), seed=5)
+    model = calibrated(mixed(model), shape, seed=5)
+    seen_levels = {}
+    for layer in mixed_layers:
+        quantizer = model.get_submodule(layer).input_quantizer
+        quantizer.bits[::3], quantizer.bits[1::3], quantizer.bits[2] = 2, 4, 0
+        model.get_submodule(layer).quantizer.bits[0] = 0
+        quantizer.register_forward_hook(
+            lambda each, inputs, _, layer=layer: seen_levels.update({layer: each.levels(inputs[0])})
+        )
+    lowering = lower(model, shape)
+    graph = integers(lowering.content)
+    images = random_images(shape, count=4)
+    seen = watched(model, lowering, images)
+    given = dict(seen.codes)
+    for layer in mixed_layers:
+        quantizer = model.get_submodule(layer).input_quantizer
+        widths = sorted({*quantizer.bits.tolist()} - {0})
+        nodes = [node for node in graph.nodes if node.name == layer or node.name.startswith(f"{layer}.")]
+        for node, width in zip(nodes, widths, strict=True):
+            channels = (quantizer.bits == width).view(-1, 1, 1)
+            given[node.source] = seen_levels[layer] // (quantizer.steps // (2**width - 1)) * channels
+            if node.groups == 1:
+                assert not (node.weights * ~channels.numpy()).any()
+    run = execute(graph, images, given=given)
+    for tensor, expected in given.items():
+        counts = expected > 0 if tensor not in seen.codes else torch.ones_like(expected, dtype=torch.bool)
+        found = run.codes[tensor].view(expected.shape)
+        assert (found != expected)[counts].double().mean() < 0.005, tensor
+        assert (found - expected)[counts].abs().max() <= 1, tensor
+    logits = run.result * graph.logit_scale
+    assert (logits - seen.logits).abs().max() < 0.02 * seen.logits.abs().max()
+
+
+def test_different_bits_need_weights_with_a_zero():
+    model = random_model("resnet20", SMALL, Precision(scheme="dmbq", weight_bits=3), seed=5)
+    layer = model.get_submodule("layer1.1.conv1")
+    layer.input_quantizer = MixedActivation(channels=16, bits=3)
+    layer.input_quantizer.bits[0] = 2
     with pytest.raises(
-        RefusedError, match="activations must have the same bits in all channels, or none, to be"
+        RefusedError,
+        match="the input's bits must be the same in all channels, since the weights' format",
     ):
         lower(model, SMALL)

@@ -52,7 +52,13 @@ def one_thread():
 
 
 def shape_of(name: str) -> tuple[int, int, int]:
-    return (3, 224, 224) if name in LARGE else (1, 28, 28) if name in ("resnet10", "resnet20_small") else (3, 32, 32)
+    return (
+        (3, 224, 224)
+        if name in LARGE
+        else (1, 28, 28)
+        if name in ("resnet10", "resnet20_small")
+        else (3, 32, 32)
+    )
 
 
 def on_meta(name: str, *, input_shape: tuple[int, int, int] | None = None) -> nn.Module:

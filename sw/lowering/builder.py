@@ -9,9 +9,9 @@ import torch
 from hdl.console import RefusedError
 from hdl.formats import Uniform
 
-from ..quantizers import Quantizer
+from ..quantizers import MixedActivation, Quantizer
 from .bounds import Array, Bound
-from .codes import Codes, alive, codes_of
+from .codes import Codes, alive, codes_of, codes_of_width
 from .values import ConvolutionDraft, Draft, PoolingDraft, Value, Written, fresh
 
 REAL_BITS = 12
@@ -87,7 +87,7 @@ class Builder:
         if value.base is not None:
             copied = self.copied(value.base)
             return self.values(replace(copied, rectified=value.rectified, ceiling=value.ceiling))
-        draft = self._fixed(value)
+        draft = self.fixed(value)
         clamps = value.rectified, value.ceiling
         assert not draft.values or clamps == (draft.rectified, draft.ceiling), draft.name
         draft.values, (draft.rectified, draft.ceiling) = True, clamps
@@ -96,12 +96,7 @@ class Builder:
 
     def codes(self, value: Value, quantizer: Quantizer | None, name: str) -> Written:
         """The codes that a quantizer, `name` in the model, makes of a value."""
-        self._check_read(value)
-        if value.quantizer is not None and quantizer is not None:
-            raise RefusedError(f"input must be quantized once, not by {value.quantizer_name} and {name}")
-        quantizer, name = quantizer or value.quantizer, name if quantizer else value.quantizer_name
-        if quantizer is None:
-            raise RefusedError("input must be quantized, not float")
+        quantizer, name = self._quantizer(value, quantizer, name)
         codes = codes_of(quantizer, name=name, dtype=self.dtype)
         if value.rectified and codes.zero:
             raise RefusedError("input is never negative, so its quantizer must be unsigned")
@@ -110,6 +105,24 @@ class Builder:
         if mask is not None:
             value = self._masked(value, mask.numpy())
         return self._encoded(value, codes, name)
+
+    def codes_of_width(self, value: Value, quantizer: Quantizer | None, *, bits: int) -> Written:
+        """Codes of which only those in a mixed quantizer's channels of so many bits mean something."""
+        quantizer, _ = self._quantizer(value, quantizer, "")
+        assert isinstance(quantizer, MixedActivation)
+        codes = codes_of_width(quantizer, bits, dtype=self.dtype)
+        return self._encoded(replace(value, quantizer=None), codes, None)
+
+    def _quantizer(self, value: Value, quantizer: Quantizer | None, name: str) -> tuple[Quantizer, str]:
+        """What quantizes a value for a layer: the layer's quantizer, or the value's own."""
+        self._check_read(value)
+        if value.quantizer is not None and quantizer is not None:
+            raise RefusedError(f"input must be quantized once, not by {value.quantizer_name} and {name}")
+        if quantizer is not None:
+            return quantizer, name
+        if value.quantizer is None:
+            raise RefusedError("input must be quantized, not float")
+        return value.quantizer, value.quantizer_name
 
     def real_codes(self, value: Value) -> Written:
         """The codes of a value that no quantizer rounds: integers up to its bound.
@@ -152,11 +165,13 @@ class Builder:
             raise RefusedError(f"both sides must have one shape, not {left.shape} and {right.shape}")
         for main, other in ((left, right), (right, left)):
             draft = main.draft
-            if isinstance(draft, ConvolutionDraft) and main.is_linear and not draft.partials:
-                draft.residual = self.values(other)
-                self._fixed(main)
+            if isinstance(draft, ConvolutionDraft) and main.is_linear and draft.residual is None:
+                parts = [*draft.partials, draft]
+                parts[0].residual = self.values(other)
+                self.fixed(main)
                 # What is added is computed before.
-                draft.order = self.now()
+                for part in parts:
+                    part.order = self.now()
                 return replace(main, bound=main.bound.plus(other.bound.cut(other.ceiling)), expected=None)
         raise RefusedError(
             "one side must be a convolution's output, perhaps normalized, that nothing else reads and no "
@@ -165,7 +180,7 @@ class Builder:
 
     def _encoded(self, value: Value, codes: Codes, quantizer: str | None) -> Written:
         """The value's codes; readers that ask for the same share them."""
-        draft = self._fixed(value)
+        draft = self.fixed(value)
         draft.bound = max(draft.bound, value.bound.largest)
         for written in draft.encodings:
             if (written.codes, written.ceiling) == (codes, value.ceiling):
@@ -179,7 +194,7 @@ class Builder:
             return value.scaled(mask, 0.0)
         return self.copied(value).scaled(mask, 0.0)
 
-    def _fixed(self, value: Value) -> Draft:
+    def fixed(self, value: Value) -> Draft:
         """The value's draft, which from now on writes this."""
         draft = value.draft
         assert draft is not None
@@ -202,12 +217,13 @@ class Builder:
 
 def _fix_partials(draft: ConvolutionDraft) -> None:
     """A convolution's other parts write values, one added to the next."""
-    bound, before = 0.0, None
+    before = draft.partials[0].residual if draft.partials else None
+    bound = before.bound if before is not None else 0.0
     for part in draft.partials:
         assert draft.gain is not None
         part.gain, part.offset = draft.gain, np.zeros_like(draft.gain)
         bound += part.bound_of_sums.scaled(draft.gain, 0.0).largest
         part.values, part.bound, part.residual = True, bound, before
         before = part
-    if before is not None:
+    if draft.partials:
         draft.residual = before

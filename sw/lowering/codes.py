@@ -61,11 +61,10 @@ def codes_of(quantizer: Quantizer, *, name: str, dtype: torch.dtype) -> Codes:
     Raises
     ------
     RefusedError
-        If its step was never measured, or its channels have different bits.
+        If its step was never measured.
     """
     if isinstance(quantizer, LSQActivation | LSQWeight) and not quantizer.step.item():
         raise RefusedError(f"{name}: the activations' step must have been measured: train the model first")
-    _check_alike(quantizer, name=name)
     # The scale is learned, whatever the values.
     scale = torch.tensor(float(quantizer.scale(torch.zeros(()))), dtype=dtype).item()
     fmt, edges = quantizer.format, quantizer.edges()
@@ -90,15 +89,24 @@ def _shifted(levels: list[int]) -> Format:
     return Companded(magnitudes=tuple(found), outer_bits=max(8, found[-1].bit_length()), signed=False)
 
 
-def _check_alike(quantizer: Quantizer, *, name: str) -> None:
+def widths_of(quantizer: Quantizer | None) -> list[int]:
+    """The different numbers of bits, but 0, of a quantizer's channels; empty if it has one number for all."""
     if not isinstance(quantizer, MixedActivation):
-        return
+        return []
     widths = [bits for bits in quantizer.bits.unique().tolist() if bits]
-    if len(widths) > 1:
-        raise RefusedError(
-            f"{name}: activations must have the same bits in all channels, or none, to be exported, not "
-            f"{', '.join(map(str, widths))} (train with the activations' --bits as their --average-bits)"
-        )
+    return widths if len(widths) > 1 else []
+
+
+def codes_of_width(quantizer: MixedActivation, bits: int, *, dtype: torch.dtype) -> Codes:
+    """What the quantizer puts out in its channels of so many bits, whose levels count its clipping value."""
+    steps = 2**bits - 1
+    unit = torch.tensor(quantizer.scale(), dtype=dtype).item()
+    return Codes(
+        format=Uniform(bits=bits, signed=False),
+        scale=unit * (quantizer.steps // steps),
+        zero=0,
+        edges=tuple(level + 0.5 for level in range(steps)),
+    )
 
 
 def alive(quantizer: nn.Module) -> Tensor | None:

@@ -27,25 +27,24 @@ def emitted(builder: Builder, result: Value, image_shape: Shape) -> tuple[Interc
     RefusedError
         If the result is not what a layer computes, or a constant does not fit the hardware's widths.
     """
-    last = _result(result)
+    last = _result(builder, result)
     _part_wide_codes(builder)
     drafts = _needed(builder, last)
     return _Emission(drafts, last, image_shape).content()
 
 
-def _result(result: Value) -> Draft:
+def _result(builder: Builder, result: Value) -> Draft:
     """The last node, whose sums are the result."""
     draft = result.draft
     assert draft is not None
-    plain = not (result.rectified or result.quantizer or draft.residual or draft.gain is not None)
-    if not plain or (isinstance(draft, ConvolutionDraft) and draft.partials):
+    if result.rectified or result.quantizer or draft.residual or draft.gain is not None:
         raise RefusedError(f"{draft.name}: the result must be a layer's output that nothing else reads")
     if draft.shape[1:] != (1, 1):
         raise RefusedError(
             f"{draft.name}: the result must be one pixel, not {draft.shape[1]} × {draft.shape[2]}"
         )
-    draft.gain, draft.offset = result.gain, result.offset
-    return draft
+    draft.bound = result.bound.largest
+    return builder.fixed(result)
 
 
 def _part_wide_codes(builder: Builder) -> None:
@@ -129,7 +128,8 @@ class _Emission:
         return Interchange(header=header, tensors=self.tensors), quantizers
 
     def _node(self, draft: Draft) -> Header:
-        numbers = self._plain(draft) if draft is self.last else self._requantized(draft)
+        plain = draft is self.last and draft.residual is None
+        numbers = self._plain(draft) if plain else self._requantized(draft)
         self._add(draft.name, numbers._asdict())
         entry: Header = {
             "name": draft.name,
@@ -180,6 +180,8 @@ class _Emission:
 
     def _requantized(self, draft: Draft) -> Requantization:
         (gain, offset), unit, moved = self._sums(draft), self.units[draft], 0.0
+        if draft is self.last:
+            self.logit_scale = unit
         if draft_moves(draft):
             codes = draft.encodings[0].codes
             moved = codes.zero * codes.scale / unit
@@ -189,7 +191,7 @@ class _Emission:
             offset / unit + moved,
             name=draft.name,
             width=_multiplier_width(fmt),
-            nearest=draft.values,
+            nearest=draft.values or draft is self.last,
             excess=draft.excess if isinstance(draft, ConvolutionDraft) else None,
             expected=_mean_sums(draft, gain, offset),
         )

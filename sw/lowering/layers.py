@@ -1,5 +1,6 @@
 """Convolutions and linear layers: their weights as levels, and what one unit of their sums stands for."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ from hdl.formats import Format
 from ..graph import Integers
 from ..layers import Quantized, QuantizedConv2d, QuantizedLinear
 from ..models.pixels import IMAGE_FORMAT
-from ..quantizers import MixedQuantizer
+from ..quantizers import MixedActivation, MixedQuantizer
 from .bounds import Array, Bound
 from .builder import Builder
+from .codes import widths_of
 from .values import ConvolutionDraft, Value, Written, fresh
 
 
@@ -118,10 +120,27 @@ def _layer(
     bias = np.zeros(len(weights.levels)) if layer.bias is None else layer.bias.detach().double().numpy()
     if value.draft is None and value.quantizer is None and layer.input_quantizer is None:
         return _of_image(builder, name, value, weights, bias, walk)
+    quantizer = layer.input_quantizer or value.quantizer
+    if widths_of(quantizer):
+        return _of_widths(builder, name, layer, value, weights, bias, walk)
     if isinstance(layer, nn.Linear) and layer.input_quantizer is None and value.quantizer is None:
         source = builder.real_codes(value)
     else:
         source = builder.codes(value, layer.input_quantizer, f"{name}.input_quantizer")
+    return _of_codes(builder, name, source, weights, bias, walk, shape=value.shape)
+
+
+def _of_codes(
+    builder: Builder,
+    name: str,
+    source: Written,
+    weights: Weights,
+    bias: Array,
+    walk: dict[str, int],
+    *,
+    shape: tuple[int, int, int],
+) -> Value:
+    """A layer that reads a tensor of codes of one scale."""
     zero = source.codes.zero
     if zero and walk["padding"]:
         raise RefusedError("input may be negative, so it must not be padded")
@@ -137,42 +156,84 @@ def _layer(
         constant=bias,
         excess=zero * weights.levels.sum(axis=(1, 2, 3)),
         bound_of_sums=Bound.certain(np.abs(scales) * sums * highest + np.abs(bias)),
-        shape=_output_shape(value.shape, weights, walk),
+        shape=_output_shape(shape, weights, walk),
         **walk,
     )
+
+
+def _of_widths(
+    builder: Builder,
+    name: str,
+    layer: Quantized,
+    value: Value,
+    weights: Weights,
+    bias: Array,
+    walk: dict[str, int],
+) -> Value:
+    """A layer whose input's channels have different bits: for each number of them a convolution."""
+    quantizer = layer.input_quantizer or value.quantizer
+    assert isinstance(quantizer, MixedActivation)
+    widths, bits = widths_of(quantizer), quantizer.bits.numpy()
+    chosen = [bits == width for width in widths]
+
+    def part(index: int, name: str, weights: Weights, bias: Array) -> Value:
+        source = builder.codes_of_width(value, layer.input_quantizer, bits=widths[index])
+        return _of_codes(builder, name, source, weights, bias, walk, shape=value.shape)
+
+    return _in_parts(name, weights, bias, walk, chosen=chosen, part=part, what="the input's bits")
+
+
+def _in_parts(
+    name: str,
+    weights: Weights,
+    bias: Array,
+    walk: dict[str, int],
+    *,
+    chosen: list[NDArray[np.bool_]],
+    part: Callable[[int, str, Weights, Array], Value],
+    what: str,
+) -> Value:
+    """A layer as several convolutions, in which the input channels of the others have weights of 0.
+
+    All but the last write values that the next one adds.
+    """
+    if 0 not in weights.format.codes:
+        raise RefusedError(
+            f"{what} must be the same in all channels, since the weights' format {weights.format.name} has "
+            "no level 0"
+        )
+    # An input channel of a depthwise convolution is an output channel of its weights.
+    shape = (-1, 1, 1, 1) if walk["groups"] > 1 else (1, -1, 1, 1)
+    parts: list[Value] = []
+    for index, channels in enumerate(chosen):
+        last = index == len(chosen) - 1
+        mask = channels.reshape(shape)
+        own = weights._replace(levels=weights.levels * mask, real=weights.real * mask)
+        part_name = name if last else f"{name}.{index}"
+        parts.append(part(index, part_name, own, bias if last else np.zeros_like(bias)))
+    *others, main = parts
+    assert isinstance(main.draft, ConvolutionDraft)
+    main.draft.partials = [each.draft for each in others if isinstance(each.draft, ConvolutionDraft)]
+    return replace(main, bound=reduce(Bound.plus, (each.bound for each in parts)))
 
 
 def _of_image(
     builder: Builder, name: str, image: Value, weights: Weights, bias: Array, walk: dict[str, int]
 ) -> Value:
-    """A layer that reads pixels, each channel of which has a scale and an offset of its own.
-
-    Channels of equal scale are one convolution.  Several are convolutions in which the other channels have
-    weights of 0, and all but the last write values that the next one adds.
-    """
+    """A layer that reads pixels, each channel of which has a scale and an offset of its own."""
     gains = image.gain.tolist()
-    scales = [None] if walk["groups"] > 1 else list(dict.fromkeys(gains))
-    if len(scales) > 1 and 0 not in weights.format.codes:
-        raise RefusedError(
-            "channels of the image must have the same scale, since the weights' format "
-            f"{weights.format.name} has no level 0"
-        )
-    parts: list[Value] = []
-    for scale in scales:
-        last = len(parts) == len(scales) - 1
-        chosen = np.array([scale in (None, gain) for gain in gains])
-        mask = np.ones(1) if scale is None else chosen.reshape(1, -1, 1, 1)
-        part = weights._replace(
-            levels=weights.levels * mask.astype(np.int64), real=weights.real * mask.astype(np.float32)
-        )
-        own = bias if last else np.zeros_like(bias)
-        gain = image.gain if scale is None else np.full(len(own), scale)
-        part_name = name if last else f"{name}.{len(parts)}"
-        parts.append(_of_pixels(builder, part_name, image, part, own, gain=gain, walk=walk))
-    *others, main = parts
-    assert isinstance(main.draft, ConvolutionDraft)
-    main.draft.partials = [each.draft for each in others if isinstance(each.draft, ConvolutionDraft)]
-    return replace(main, bound=reduce(Bound.plus, (each.bound for each in parts)))
+    scales = list(dict.fromkeys(gains))
+    if walk["groups"] > 1:
+        return _of_pixels(builder, name, image, weights, bias, gain=image.gain, walk=walk)
+
+    def part(index: int, name: str, weights: Weights, bias: Array) -> Value:
+        gain = np.full(len(bias), scales[index])
+        return _of_pixels(builder, name, image, weights, bias, gain=gain, walk=walk)
+
+    if len(scales) == 1:
+        return part(0, name, weights, bias)
+    chosen = [image.gain == scale for scale in scales]
+    return _in_parts(name, weights, bias, walk, chosen=chosen, part=part, what="the image's scale")
 
 
 def _of_pixels(

@@ -188,6 +188,11 @@ class MixedActivation(MixedQuantizer):
         """Plain integers that hold every channel's levels; those of B bits if no channel has others."""
         return Uniform(bits=_ChannelSteps(self.bits).high.bit_length(), signed=False)
 
+    @property
+    def steps(self) -> int:
+        """How many levels the clipping value is."""
+        return _ChannelSteps(self.bits).high
+
     def scale(self, _values: Tensor | None = None) -> float:
         return self._scale(_ChannelSteps(self.bits))
 
