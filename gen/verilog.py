@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,12 @@ attrmap {attributes}
 attrmap -modattr {attributes}
 write_verilog -norename
 """
+MEMORY = re.compile(
+    r"^  reg \[(?P<high>\d+):0\] (?P<name>\S+ ?) \[(?P<last>\d+):0\];\n(?!  initial begin\n    (?P=name))",
+    re.MULTILINE,
+)
+"""A memory that is not initialized."""
+
 ATTRIBUTES = (
     "src",
     "top",
@@ -158,14 +164,49 @@ def convert(circuit: Circuit, *, name: str) -> tuple[str, list[Port]]:
     from amaranth.back import rtlil
 
     ports, connections = _ports(circuit)
-    netlist = rtlil.convert(circuit.component, name=name, ports=connections, emit_src=False)
+    with _zeros_left_out(rtlil):
+        netlist = rtlil.convert(circuit.component, name=name, ports=connections, emit_src=False)
     script = SCRIPT.format(
         flatten="flatten" if circuit.flat else "", attributes=" ".join(f"-remove {key}" for key in ATTRIBUTES)
     )
     yosys = find_yosys(lambda found: found >= (0, 40))
     text = yosys.run(["-q", "-"], f"read_rtlil <<rtlil\n{netlist}\nrtlil\n{script}", ignore_warnings=True)
-    text = plain(text.split("*/\n", maxsplit=1)[1].lstrip())
+    text = plain(_zeroed(text.split("*/\n", maxsplit=1)[1].lstrip()))
     return _in_order(text, name, ports)
+
+
+@contextmanager
+def _zeros_left_out(rtlil: Any) -> Iterator[None]:
+    """Meanwhile Amaranth's back end writes no initial words of memories that hold but zeros.
+
+    It writes them bit by bit, and Yosys each as a statement: minutes for the memories of a large network.
+    """
+    before = rtlil.ModuleEmitter.emit_memory
+
+    def emit(emitter: Any, index: int, cell: Any) -> None:
+        if any(cell.init):
+            before(emitter, index, cell)
+
+    rtlil.ModuleEmitter.emit_memory = emit
+    try:
+        yield
+    finally:
+        rtlil.ModuleEmitter.emit_memory = before
+
+
+def _zeroed(text: str) -> str:
+    """Verilog with a loop of zeros behind every memory that has no initial words yet."""
+
+    def zeroed(match: re.Match[str]) -> str:
+        width, name, last = int(match["high"]) + 1, match["name"], int(match["last"])
+        index = rf"\{name.strip().lstrip(chr(92))}$index "  # which `plain` makes unique
+        return (
+            f"{match[0]}  integer {index};\n  initial\n"
+            f"    for ({index} = 0; {index} <= {last}; {index} = {index} + 1)\n"
+            f"      {name}[{index}] = {width}'d0;\n"
+        )
+
+    return MEMORY.sub(zeroed, text)
 
 
 def _ports(circuit: Circuit) -> tuple[list[Port], dict[str, Any]]:

@@ -66,10 +66,11 @@ def random_network(entry: Entry, *, seed: int) -> nn.Module:
             module.weight.copy_(0.5 + torch.rand(module.weight.shape, generator=generator))
             module.bias.copy_(0.4 * torch.randn(module.bias.shape, generator=generator))
             module.momentum = None
+    quantizers = [layer.input_quantizer for layer in model.modules() if isinstance(layer, Quantized)]
     hooks = [
-        layer.input_quantizer.register_forward_pre_hook(_measure_clipping)
-        for layer in model.modules()
-        if isinstance(layer, Quantized) and hasattr(layer.input_quantizer, "alpha")
+        quantizer.register_forward_pre_hook(_measure_clipping)
+        for quantizer in quantizers
+        if quantizer is not None and hasattr(quantizer, "alpha")
     ]
     model.train()
     model(random_images(entry.shape, count=CALIBRATION_IMAGES, seed=seed))
