@@ -28,7 +28,8 @@ attrmap -modattr {attributes}
 write_verilog -norename
 """
 MEMORY = re.compile(
-    r"^  reg \[(?P<high>\d+):0\] (?P<name>\S+ ?) \[(?P<last>\d+):0\];\n(?!  initial begin\n    (?P=name))",
+    r"^  reg (?:\[(?P<high>\d+):0\] )?(?P<name>\S+ ?) \[(?P<last>\d+):0\];\n"
+    r"(?!  initial begin\n    (?P=name))",
     re.MULTILINE,
 )
 """A memory that is not initialized."""
@@ -198,7 +199,7 @@ def _zeroed(text: str) -> str:
     """Verilog with a loop of zeros behind every memory that has no initial words yet."""
 
     def zeroed(match: re.Match[str]) -> str:
-        width, name, last = int(match["high"]) + 1, match["name"], int(match["last"])
+        width, name, last = int(match["high"] or 0) + 1, match["name"], int(match["last"])
         index = rf"\{name.strip().lstrip(chr(92))}$index "  # which `plain` makes unique
         return (
             f"{match[0]}  integer {index};\n  initial\n"

@@ -12,7 +12,8 @@ from amaranth.lib.wiring import In, Out
 from gen.block import Circuit
 from gen.verilog import convert
 
-DEPTH, DEEP = 5, (8, 1 << 14)
+WIDTH, DEPTH = 6, 5
+DEEP = (8, 1 << 14)
 
 
 class Store(wiring.Component):
@@ -23,13 +24,15 @@ class Store(wiring.Component):
     enable: In(1)
     read: Out(6)
 
-    def __init__(self, words: list[int], *, depth: int = DEPTH) -> None:
+    def __init__(self, words: list[int], *, width: int = WIDTH, depth: int = DEPTH) -> None:
         super().__init__()
-        self._words, self._depth = words, depth
+        self._words, self._width, self._depth = words, width, depth
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.store = store = memory.Memory(shape=unsigned(6), depth=self._depth, init=self._words)
+        m.submodules.store = store = memory.Memory(
+            shape=unsigned(self._width), depth=self._depth, init=self._words
+        )
         reader, writer = store.read_port(domain="comb"), store.write_port()
         m.d.comb += [reader.addr.eq(self.address), self.read.eq(reader.data)]
         m.d.comb += [writer.addr.eq(self.address), writer.data.eq(self.data), writer.en.eq(self.enable)]
@@ -52,9 +55,9 @@ endmodule
 """
 
 
-@pytest.mark.parametrize("words", [[], [0, 0], [3, 0, 63]], ids=str)
-def test_every_word_is_there_at_time_0(words: list[int], tmp_path: Path) -> None:
-    text, _ = convert(Circuit(component=Store(words), flat=True), name="store")
+@pytest.mark.parametrize(("words", "width"), [([], WIDTH), ([0, 0], WIDTH), ([], 1), ([3, 0, 63], WIDTH)])
+def test_every_word_is_there_at_time_0(words: list[int], width: int, tmp_path: Path) -> None:
+    text, _ = convert(Circuit(component=Store(words, width=width), flat=True), name="store")
     assert ("for (" in text) == (not any(words))
     files = {"store.v": text, "bench.v": BENCH % DEPTH}
     for name, content in files.items():
