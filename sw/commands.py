@@ -38,6 +38,9 @@ class Command:
         One each per output channel, of which there may be more than a whole number of tiles.
     thresholds : tuple of int or None
         What y is compared with.
+    factors : array or None
+        By what the multiplier of each output channel is multiplied for each digit, (channels, digits); None
+        for 1.
     """
 
     fields: Fields
@@ -47,6 +50,7 @@ class Command:
     weights: Integers | None = None
     digits: Digits | None = None
     thresholds: tuple[int, ...] | None = None
+    factors: Integers | None = None
 
     @property
     def steps(self) -> list[int]:
@@ -57,6 +61,20 @@ class Command:
     @property
     def weight_words(self) -> int:
         return 0 if self.weights is None else self.fields["tiles"] * sum(self.steps)
+
+    @property
+    def sum_width(self) -> int:
+        """Bits that hold the sum of the passes, each multiplied by its factor, whatever the activations."""
+        assert self.weights is not None
+        assert self.factors is not None
+        digits, size = self.factors.shape[1], self.weights[0].size
+        reach = [0] * digits
+        for index, (turn, table) in enumerate(zip(self.passes, self.tables, strict=True)):
+            reach[index % digits] += size * max(table) << turn["shift"]
+        # In Python's integers: what is too large for the hardware may be too large for 64 bits as well.
+        sums = np.abs(self.factors).astype(object) @ np.array(reach, dtype=object)
+        multiplier, bias, _ = (np.abs(each).astype(object) for each in self.constants)
+        return int((multiplier * sums + bias).max()).bit_length() + 1
 
     def cycles(self, parameters: AcceleratorParameters) -> int:
         pixels = self.fields["output_height"] * self.fields["output_width"]

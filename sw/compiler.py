@@ -13,12 +13,14 @@ from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Section, search_
 from hdl.parameters import VALUE_WIDTH, AcceleratorParameters
 
 from .bits import Words, slice_words, struct_bits
+from .channel_order import Orders, sorted_by_planes
 from .commands import Command
 from .graph import IMAGE, Convolution, IntegerGraph, Integers, Node
 from .input_layout import InputLayout, unfolded
 from .limits import check_node, fit
 from .node_commands import commands_of
 from .placement import Placement, place_tensors
+from .planes import has_planes
 from .schedule import LayerSchedule
 from .weights import channel_words, weight_words
 
@@ -79,7 +81,10 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
     """
     seen, patches = unfolded(graph, lanes=parameters.lanes)
     _check_image(seen)
-    placement = place_tensors(seen, parameters)
+    orders = Orders()
+    if has_planes(parameters.format):
+        seen, orders = sorted_by_planes(seen)
+    placement = place_tensors(seen, parameters, orders=orders)
     image, nodes = placement.codes[IMAGE], []
     for node in seen.nodes:
         source = placement.codes[node.source].format if isinstance(node, Convolution) else None
@@ -125,7 +130,7 @@ def compile_network(graph: IntegerGraph, parameters: AcceleratorParameters) -> C
         usage={
             "activation_words": lowered.placement.activation_words,
             "value_words": lowered.placement.value_words,
-            "result_words": lowered.nodes[-1][1][-1].fields["tiles"] * parameters.groups,
+            "result_words": sum(each.fields["tiles"] for each in lowered.nodes[-1][1]) * parameters.groups,
         },
     )
 
@@ -221,7 +226,14 @@ class _Memories:
                 raise RefusedError(f"layer {name!r}: {error}") from error
             address = self._weights.append(words)
         places = [turn["shift"] for turn in command.passes]
-        channels = channel_words(command.constants, folds=folds, places=places, name=name, parameters=p)
+        channels = channel_words(
+            command.constants,
+            folds=folds,
+            places=places,
+            name=name,
+            parameters=p,
+            factors=command.factors,
+        )
         return address, self._channels.find(channels)
 
     def _index(self, known: list[Any], entry: object, layer: str, what: str, limit: int) -> int:

@@ -82,7 +82,7 @@ def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any
         "weight_words": sum(command.weight_words for command in commands),
         "channel_words": _channel_words(commands, chosen),
         "program_words": sum(LAYER_WORDS + len(command.passes) for command in commands) + LAYER_WORDS,
-        "result_words": commands[-1].fields["tiles"] * chosen.groups,
+        "result_words": sum(each.fields["tiles"] for each in lowered.nodes[-1][1]) * chosen.groups,
     }
     sizes = {
         "passes": max(len(command.passes) for command in commands),

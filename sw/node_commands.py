@@ -1,8 +1,8 @@
 """Node by node, the commands of each node of the graph."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -12,10 +12,11 @@ from hdl.layouts import LayerOpcode
 from hdl.parameters import AcceleratorParameters
 
 from .commands import Command, Fields, linear_constants, pooling, window
-from .digits import weight_digits
+from .digits import Digits, weight_digits
 from .graph import Convolution, Encoding, Integers, Node, Pooling
 from .limits import check_command, fit
 from .placement import Codes, Placement, Values, direct_encoding, is_wide, kept_values, later_encodings
+from .planes import channel_bases, has_planes, plane_count, split
 from .requantize import Requantization
 from .shapes import Shape
 
@@ -33,6 +34,20 @@ def commands_of(node: Node, placement: Placement, parameters: AcceleratorParamet
         fit(node.name, "passes", len(command.passes), parameters.passes, "passes")
         check_command(node.name, command.fields, command.passes)
     return commands
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """Output tiles that one command can do; see `_Node._runs`."""
+
+    tiles: range
+    first: int
+    step: int
+    count: int
+
+    def part(self, start: int, end: int) -> "_Run":
+        """Some of the tiles, counted from the first."""
+        return replace(self, tiles=self.tiles[start:end], first=self.first + start * self.step)
 
 
 class _Node:
@@ -104,36 +119,84 @@ class _Node:
 
     def _convolutions(self, node: Convolution) -> Iterator[Command]:
         p, source = self._p, self._place.codes[node.source]
-        try:
-            digits = weight_digits(values=named(node.weight_format), array=p.format)
-        except ValueError as error:
-            raise RefusedError(f"layer {node.name!r}: {error}") from error
+        for tiles, first, step, count in self._runs(node, source):
+            channels = slice(tiles.start * p.rows, tiles.stop * p.rows)
+            weights = node.weights[channels]
+            if node.groups > 1:
+                weights = self._diagonal(weights, first=tiles.start * p.rows, step=step, words=count)
+            run = _Run(tiles=tiles, first=first, step=step, count=count)
+            constants = Requantization(*(values[channels] for values in self._constants))
+            try:
+                if has_planes(p.format):
+                    yield from self._in_planes(node, run, weights, constants)
+                else:
+                    digits = weight_digits(values=named(node.weight_format), array=p.format)
+                    yield self._convolution(node, run, weights, constants, digits)
+            except ValueError as error:
+                raise RefusedError(f"layer {node.name!r}: {error}") from error
+
+    def _convolution(
+        self, node: Convolution, run: "_Run", weights: Integers, constants: Requantization, digits: Digits
+    ) -> Command:
+        """A run of tiles: passes for each digit of the activations, and for each of the weights."""
+        source = self._place.codes[node.source]
         turns = [
             ({"offset": index * source.words, "shift": place + weight_place}, table)
             for index, (place, table) in enumerate(source.digits)
             for weight_place in digits.places
         ]
-        kernel = node.weights.shape[2], node.weights.shape[3]
+        kernel = weights.shape[2], weights.shape[3]
         walk = {"stride": node.stride, "padding": node.padding}
-        for tiles, first, step, count in self._runs(node, source):
-            channels = slice(tiles.start * p.rows, tiles.stop * p.rows)
-            weights = node.weights
-            if node.groups > 1:
-                weights = self._diagonal(
-                    weights[channels], first=tiles.start * p.rows, step=step, words=count
-                )
-            yield Command(
-                fields=window(source, self._shape, kernel=kernel, first=first, **walk)
-                | self._targets(group=tiles.start * p.groups)
-                | {"opcode": LayerOpcode.CONVOLUTION, "passes": len(turns)}
-                | {"tiles": len(tiles), "tile_step": step},
-                passes=[turn | {"count": count} for turn, _ in turns],
-                tables=[table for _, table in turns],
-                constants=Requantization(*(values[channels] for values in self._constants)),
-                weights=weights,
-                digits=digits,
-                thresholds=self._thresholds,
-            )
+        return Command(
+            fields=window(source, self._shape, kernel=kernel, first=run.first, **walk)
+            | self._targets(group=run.tiles.start * self._p.groups)
+            | {"opcode": LayerOpcode.CONVOLUTION, "passes": len(turns)}
+            | {"tiles": len(run.tiles), "tile_step": run.step},
+            passes=[turn | {"count": run.count} for turn, _ in turns],
+            tables=[table for _, table in turns],
+            constants=constants,
+            weights=weights,
+            digits=digits,
+            thresholds=self._thresholds,
+        )
+
+    def _in_planes(
+        self, node: Convolution, run: "_Run", weights: Integers, constants: Requantization
+    ) -> Iterator[Command]:
+        """The same on an array of signs: a command for tiles of as many planes that stand side by side."""
+        rows = self._p.rows
+        bases = channel_bases(weights, constants.multiplier, weight_format=named(node.weight_format))
+        starts = range(0, len(weights), rows)
+        counts = [plane_count(bases[at : at + rows], weights[at : at + rows]) for at in starts]
+        start = 0
+        for planes, members in groupby(counts):
+            end = start + len(list(members))
+            channels = slice(start * rows, end * rows)
+            own = Requantization(*(values[channels] for values in constants))
+            found = split(weights[channels], own, bases[channels], planes=planes)
+            part = run.part(start, end)
+            if planes == 0:
+                command = self._still(self._convolution(node, part, found.patterns, own, found.digits))
+            else:
+                command = self._convolution(node, part, found.patterns, found.constants, found.digits)
+            command = replace(command, factors=found.factors)
+            fit(node.name, "scaled sum", command.sum_width, self._p.sum_width, "bits")
+            yield command
+            start = end
+
+    def _still(self, command: Command) -> Command:
+        """For pruned channels, which only have biases: a single word a pixel, of whatever activations."""
+        assert command.weights is not None
+        still = dict.fromkeys(("row_step", "pixel_step", "row_pitch", "pixel_pitch", "padding"), 0)
+        still |= {"kernel_height": 1, "kernel_width": 1, "stride": 1, "passes": 1, "tile_step": 0}
+        still["origin"] = self._place.codes[self._node.source].base
+        return replace(
+            command,
+            fields=command.fields | still,
+            passes=[{"offset": 0, "shift": 0, "count": 1}],
+            tables=command.tables[:1],
+            weights=np.ascontiguousarray(command.weights[:, :1, :1, :1]),
+        )
 
     def _runs(self, node: Convolution, source: Codes) -> Iterator[tuple[range, int, int, int]]:
         """Output tiles that one command can do: tiles, first word, words from tile to tile, and their number.

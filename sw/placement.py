@@ -1,6 +1,8 @@
 """Where every tensor lies in activation and values memory, and which of its forms a command makes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from hdl.console import RefusedError
 from hdl.formats import Format, named
@@ -17,13 +19,17 @@ Digit = tuple[int, tuple[int, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Codes:
-    """A tensor in activation memory, from `base`: for each digit a pixel has `words` words."""
+    """A tensor in activation memory, from `base`: for each digit a pixel has `words` words.
+
+    `order` tells the channel of the graph that lies in each one's place; empty if that is its own.
+    """
 
     base: int
     shape: Shape
     format: Format
     digits: tuple[Digit, ...]
     words: int
+    order: tuple[int, ...] = ()
 
     @property
     def pitch(self) -> int:
@@ -119,22 +125,35 @@ def pixel_groups(node: Node, source: Shape, parameters: AcceleratorParameters) -
     return groups
 
 
-def place_tensors(graph: IntegerGraph, parameters: AcceleratorParameters) -> Placement:
+def place_tensors(
+    graph: IntegerGraph,
+    parameters: AcceleratorParameters,
+    *,
+    orders: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> Placement:
     """Give every tensor words that no other one uses while it is needed.
+
+    Parameters
+    ----------
+    orders
+        Of channels, by the tensor of codes that has one of its own.
 
     Raises
     ------
     RefusedError
         If a tensor's format does not fit the array, or the tensors do not fit the memories.
     """
-    return _Placer(graph, parameters).run()
+    return _Placer(graph, parameters, orders).run()
 
 
 class _Placer:
     """Lists the tensors in order of execution, then allocates them."""
 
-    def __init__(self, graph: IntegerGraph, parameters: AcceleratorParameters) -> None:
+    def __init__(
+        self, graph: IntegerGraph, parameters: AcceleratorParameters, orders: Mapping[str, tuple[int, ...]]
+    ) -> None:
         self._graph = graph
+        self._orders = orders
         self._p = parameters
         self._shapes = tensor_shapes(graph)
         self._last = last_readers(graph)
@@ -184,7 +203,8 @@ class _Placer:
             digits = tuple(activation_digits(fmt, **widths))
         except ValueError as error:
             raise RefusedError(f"layer {node!r}: {error}") from error
-        codes = Codes(base=0, shape=shape, format=fmt, digits=digits, words=words)
+        order = self._orders.get(tensor, ())
+        codes = Codes(base=0, shape=shape, format=fmt, digits=digits, words=words, order=order)
         self._codes[tensor] = codes
         size = shape[1] * shape[2] * codes.pitch
         self._code_buffers[tensor] = Buffer(first=first, last=self._last.get(tensor, first), size=size)

@@ -97,6 +97,7 @@ def channel_words(
     places: list[int],
     name: str,
     parameters: AcceleratorParameters,
+    factors: Integers | None = None,
 ) -> Words:
     """Requantization words of a layer, in the order tile, pass, group.
 
@@ -112,6 +113,8 @@ def channel_words(
         The power of two that each pass counts.
     name
         The layer's, for a refusal.
+    factors
+        By what the multiplier is multiplied, (channels, digits), in the order of `folds`; None for 1.
 
     Raises
     ------
@@ -126,6 +129,9 @@ def channel_words(
         return np.pad(values, (0, tiles * p.rows - len(values)), constant_values=others).reshape(shape)
 
     multiplier, shift = by_tile(constants.multiplier), by_tile(constants.shift)
+    if factors is not None:
+        turns = [by_tile(factors[:, i % factors.shape[1]]) for i in range(len(places))]
+        multiplier = multiplier * np.concatenate(turns, axis=1)
     excess = np.stack([folds[i % len(folds)] for i in range(len(places))], axis=1)
     excess = excess.reshape(tiles, len(places), p.groups, p.requantizers).astype(object)  # never overflows
     bias = -(excess << np.array(places)[:, None, None]) * multiplier

@@ -8,7 +8,7 @@ from .memories import Memories
 
 
 def codes_of(memories: Memories, placed: Codes) -> Tensor:
-    """A tensor of codes, int32 (images, channels, height, width)."""
+    """A tensor of codes, int32 (images, channels, height, width), its channels in the graph's order."""
     channels, height, width = placed.shape
     lanes = memories.codes.shape[2] * (memories.codes.shape[1] // memories.activation_words)
     words = memories.codes.view(len(memories.codes), -1, lanes)
@@ -16,6 +16,8 @@ def codes_of(memories: Memories, placed: Codes) -> Tensor:
     digits = pixels.reshape(-1, height * width, len(placed.digits), placed.words * lanes).to(torch.int32)
     places = torch.tensor([place for place, _ in placed.digits], dtype=torch.int32)
     codes = (digits << places[:, None]).sum(2, dtype=torch.int32)[:, :, :channels]
+    if placed.order:
+        codes = codes[:, :, torch.tensor(placed.order).argsort()]
     return codes.transpose(1, 2).reshape(-1, channels, height, width)
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from hdl.console import RefusedError
-from hdl.formats import Basis, Format
+from hdl.formats import Basis
 
 from ..graph import IMAGE, MULTIPLIER_WIDTH
 from ..interchange import KIND, VERSION, Header, Interchange, Tensors
 from ..models.pixels import IMAGE_FORMAT
+from ..planes import channel_bases
 from ..requantize import Requantization, requantization
 from .bounds import Array, Bound
 from .builder import Builder
@@ -185,12 +186,11 @@ class _Emission:
         if draft_moves(draft):
             codes = draft.encodings[0].codes
             moved = codes.zero * codes.scale / unit
-        fmt = draft.weight_format if isinstance(draft, ConvolutionDraft) else None
         return requantization(
             gain / unit,
             offset / unit + moved,
             name=draft.name,
-            width=_multiplier_width(fmt),
+            width=_multiplier_width(draft),
             nearest=draft.values or draft is self.last,
             excess=draft.excess if isinstance(draft, ConvolutionDraft) else None,
             expected=_mean_sums(draft, gain, offset),
@@ -238,9 +238,19 @@ def _mean_sums(draft: Draft, gain: Array, offset: Array) -> Array | None:
     return np.divide(draft.expected - offset, gain, out=np.zeros_like(gain), where=gain != 0)
 
 
-def _multiplier_width(fmt: Format | None) -> int:
+def _multiplier_width(draft: Draft) -> int:
     """Bits of a multiplier; planes of a basis are passes, each with the multiplier times its coordinate."""
-    return MULTIPLIER_WIDTH - (max(fmt.coordinates).bit_length() if isinstance(fmt, Basis) else 0)
+    if not isinstance(draft, ConvolutionDraft):
+        return MULTIPLIER_WIDTH
+    fmt, coordinates = draft.weight_format, {0}
+    if isinstance(fmt, Basis):
+        coordinates = {*fmt.coordinates}
+    elif draft.bits is not None:
+        scale = np.broadcast_to(draft.scale, len(draft.weights)).reshape(-1, 1, 1, 1)
+        levels = np.rint(draft.weights / scale).astype(np.int64)
+        bases = channel_bases(levels, np.zeros(len(levels), dtype=np.int64), weight_format=fmt)
+        coordinates = {0}.union(*(each for each in bases if each))
+    return MULTIPLIER_WIDTH - max(coordinates).bit_length()
 
 
 def _image(drafts: list[Draft], shape: Shape) -> Value:

@@ -1,0 +1,210 @@
+"""Layers of any weights on an array of ±1: planes are passes, whose multipliers carry the coordinates."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import Generator
+
+from hdl.console import RefusedError
+from hdl.formats import basis, named
+from hdl.parameters import AcceleratorParameters
+from sw.channel_order import sorted_by_planes
+from sw.compiler import compile_network, lower
+from sw.executor import Instruction, Machine, Memories, codes_of, values_of
+from sw.graph import IMAGE, Convolution, IntegerGraph, Integers
+from sw.planes import channel_bases, plane_count, split
+from sw.requantize import Requantization
+from sw.schedule import program_cycles
+from tests.accelerator_cases import case
+from tests.random_graphs import random_graph
+from tests.random_networks import random_convolution, random_images
+from verif.network import accelerator, classify
+from verif.reference import run as run_reference
+
+PARAMETERS = AcceleratorParameters(
+    weight_format="basis_1",
+    rows=4,
+    lanes=4,
+    requantizers=4,
+    depth=1024,
+    passes=24,
+    weight_words=4096,
+    channel_words=2048,
+)
+GRAPHS = replace(PARAMETERS, value_words=4096, encodings=16, tables=4, program_words=4096, weight_words=16384)
+
+
+def mixed_weights(rng: Generator, planes: list[int], shape: tuple[int, ...], *, family: str) -> Integers:
+    """Levels of which each output channel has a basis of so many planes, or none."""
+    grids = [basis(family=family, planes=count).levels if count else (0,) for count in planes]
+    return np.stack([rng.choice(np.array(grid), size=shape) for grid in grids])
+
+
+def chain(seed: int, *, family: str, planes: list[int]) -> IntegerGraph:
+    """Layers of 8 bits, 2 planes, mixed planes and 8 bits again."""
+    rng, codes = np.random.default_rng([26, seed]), "uniform_b4u"
+    two = basis(family=family, planes=2).name
+    shape: dict[str, Any] = {"kernel": (3, 3), "padding": 1, "input_format": codes}
+
+    def layer(index: int, **members: Any) -> Convolution:
+        made = random_convolution(
+            rng, name=f"layer{index}", encodings={f"codes{index}": codes}, **(shape | members)
+        )
+        # A coordinate needs some of the multiplier's bits.
+        less = np.minimum(made.shift, 8)
+        return replace(made, multiplier=made.multiplier >> less, bias=made.bias >> less, shift=made.shift - less)
+
+    first = {"kernel": (2, 2), "padding": 0, "input_format": "uniform_b8u", "weight_format": "uniform_b8"}
+    nodes = [
+        random_convolution(rng, name="layer0", encodings={"codes0": codes}, outputs=5, inputs=2, **first),
+        layer(1, source="codes0", outputs=6, inputs=5, weight_format=two),
+        layer(2, source="codes1", outputs=len(planes), inputs=6, weight_format="uniform_b10"),
+    ]
+    weights = mixed_weights(rng, planes, (6, 3, 3), family=family)
+    nodes[2] = replace(nodes[2], weights=weights)
+    last = {"outputs": 7, "inputs": len(planes), "kernel": (4, 3), "weight_format": "uniform_b8"}
+    nodes.append(random_convolution(rng, name="last", source="codes2", input_format=codes, **last))
+    return IntegerGraph(input_shape=(2, 5, 4), nodes=tuple(nodes), logit_scale=1.0)
+
+
+def test_a_chain_simulated(tmp_path: Path) -> None:
+    """Every result, and as many cycles as planned; tiles of 4, 3, 2 and no planes each take as many passes."""
+    network = chain(0, family="laplace", planes=[2, 0, 4, 3, 4, 0, 2, 3, 0, 4, 3, 2, 0, 4, 2, 3])
+    made = case(network, PARAMETERS, random_images(np.random.default_rng(1), (2, 5, 4), count=2))
+    commands = dict(zip("0123", (each for _, each in lower(network, PARAMETERS).nodes), strict=True))
+    assert [len(each.passes) for each in commands["0"]] == [2 * 9]
+    assert [len(each.passes) for each in commands["1"]] == [2]
+    assert [len(each.passes) for each in commands["2"]] == [4, 3, 2, 1]
+    assert commands["2"][-1].steps == [1]
+    assert [len(each.passes) for each in commands["3"]] == [9]
+    verilog = tmp_path / "accelerator.v"
+    accelerator(PARAMETERS).write(verilog)
+    answers = classify(made.compiled, made.images, verilog=verilog, simulator="icarus")
+    np.testing.assert_array_equal(answers.logits, made.expected)
+    assert answers.cycles.tolist() == [program_cycles(made.compiled.schedule)] * 2
+
+
+def check_executor(graph: IntegerGraph, parameters: AcceleratorParameters) -> None:
+    """Every tensor of every node, in the graph's order of channels."""
+    images = random_images(np.random.default_rng(3), graph.input_shape, count=2)
+    expected = run_reference(graph, torch.from_numpy(images))
+    lowered, machine = lower(graph, parameters), Machine(compile_network(graph, parameters))
+    ends = np.cumsum([len(commands) for _, commands in lowered.nodes]) - 1
+    nodes, seen = dict(zip(ends.tolist(), graph.nodes, strict=True)), []
+
+    def compare(instruction: Instruction, memories: Memories) -> None:
+        node = nodes.get(instruction.index)
+        for tensor in () if node is None else (each.tensor for each in node.encodings):
+            found = codes_of(memories, lowered.placement.codes[tensor])
+            torch.testing.assert_close(found.long(), expected.codes[tensor], rtol=0, atol=0)
+            seen.append(tensor)
+        if node is not None and node.values is not None:
+            found = values_of(memories, lowered.placement.values[node.values])
+            torch.testing.assert_close(found.long(), expected.values[node.values], rtol=0, atol=0)
+            seen.append(node.values)
+
+    np.testing.assert_array_equal(machine.run(images, observe=compare), expected.logits.numpy())
+    assert sorted(seen) == sorted([*expected.codes, *expected.values])
+
+
+@pytest.mark.parametrize("family", ["laplace", "gauss"])
+def test_chains_executed(family: str) -> None:
+    """Channels that do not fill the last tile, and multipliers that fit any coordinate or not."""
+    network = chain(1, family=family, planes=[3, 0, 4, 1, 2, 2, 1, 0, 4, 3])
+    check_executor(network, PARAMETERS)
+    wide = [
+        replace(node, multiplier=node.multiplier << 7, bias=node.bias << 7, shift=node.shift + 7)
+        for node in network.nodes[1:-1]
+    ]
+    check_executor(replace(network, nodes=(network.nodes[0], *wide, network.nodes[-1])), PARAMETERS)
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(i, marks=pytest.mark.nightly) for i in range(4, 60))])
+def test_graphs_executed(seed: int) -> None:
+    """Residuals, poolings and depthwise layers, whose weights of 0 are sums of planes too."""
+    graph = random_graph(
+        np.random.default_rng([27, seed]),
+        weight_format=("basis_5_8", "basis_1", "laplace_m3", "apot_k2n1")[seed % 4],
+        activation_formats=("uniform_b4u", "uniform_b2u"),
+        rows=4,
+        requantizers=4,
+    )
+    check_executor(graph, GRAPHS)
+
+
+@pytest.mark.parametrize("family", ["laplace", "gauss"])
+def test_planes_add_up_to_weights(family: str) -> None:
+    rng = np.random.default_rng(5)
+    weights = mixed_weights(rng, [0, 1, 2, 3, 4], (40,), family=family)
+    ones = np.ones(5, dtype=np.int64)
+    bases = channel_bases(weights, ones, weight_format=named("uniform_b10"))
+    assert [len(each) for each in bases if each is not None] == [0, 1, 2, 3, 4]
+    planes = split(weights, Requantization(ones, ones, ones), bases, planes=plane_count(bases, weights))
+    np.testing.assert_array_equal(sums(planes), weights)
+
+
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_planes_add_up_to_twice_the_integers(bits: int) -> None:
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    weights = np.unique([low, high, *range(max(low, -200), min(high, 200))])[None]
+    constants = Requantization(*(np.array([value]) for value in (3, -5, 2)))
+    assert plane_count([None], weights) == -bits
+    planes = split(weights, constants, [None], planes=-bits)
+    np.testing.assert_array_equal(sums(planes), 2 * weights)
+    assert [each.tolist() for each in planes.constants] == [[3], [-10], [3]]
+
+
+def sums(planes: Any) -> Integers:
+    """Σ sign · factor · 2^place, of every weight."""
+    signs = np.array([[planes.digits.digits[key] for key in row] for row in planes.patterns.tolist()])
+    assert set(np.unique(signs)) <= {-1, 1}
+    return (signs * planes.factors[:, None] << np.array(planes.digits.places)).sum(axis=-1)
+
+
+def test_bases_are_only_those_whose_multipliers_fit() -> None:
+    """Multipliers of 18 bits with a sign: 8 · 16383 fits, 8 · 16384 does not, and -8 · 16384 does."""
+    weights, multiplier = np.array([[13, -3]] * 3), np.array([16383, 16384, -16384])
+    bases = channel_bases(weights, multiplier, weight_format=named("basis_5_8"))
+    assert bases == [(5, 8), None, (5, 8)]
+
+
+def test_only_convolutions_see_sorted_channels() -> None:
+    """Of two layers whose output nobody else reads, the first's is; the image and results keep theirs."""
+    graph = chain(2, family="gauss", planes=[0, 2, 4, 3])
+    seen, orders = sorted_by_planes(graph)
+    assert orders["codes2"] == (2, 3, 1, 0)
+    np.testing.assert_array_equal(seen.nodes[3].weights, graph.nodes[3].weights[:, [2, 3, 1, 0]])
+    np.testing.assert_array_equal(seen.nodes[2].bias, graph.nodes[2].bias[[2, 3, 1, 0]])
+    kept = replace(graph.nodes[2], values="beside")
+    _, orders = sorted_by_planes(replace(graph, nodes=(*graph.nodes[:2], kept, graph.nodes[3])))
+    assert "codes2" not in orders
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    network = chain(0, family="laplace", planes=[2])
+    with pytest.raises(RefusedError, match=r"layer 'layer0': passes needs 18 passes, 2 more than the .* 16"):
+        compile_network(network, replace(PARAMETERS, passes=16))
+    large = replace(network.nodes[0], bias=np.full(5, 2**46))
+    with pytest.raises(RefusedError, match="layer 'layer0': bias must lie in -70368744177664 … 70368744177663"):
+        compile_network(replace(network, nodes=(large, *network.nodes[1:])), PARAMETERS)
+
+
+def test_integers_beyond_the_places_of_passes_are_refused() -> None:
+    node = random_convolution(
+        np.random.default_rng(0),
+        name="wide",
+        source=IMAGE,
+        outputs=1,
+        inputs=1,
+        kernel=(1, 1),
+        weight_format="uniform_b16",
+        input_format="uniform_b8u",
+    )
+    node = replace(node, weights=np.array([[[[2**15]]]]))
+    graph = IntegerGraph(input_shape=(1, 1, 1), nodes=(node,), logit_scale=1.0)
+    with pytest.raises(RefusedError, match="layer 'wide': weights of 17 bits must have at most 16 to run as"):
+        compile_network(graph, replace(PARAMETERS, passes=64))
