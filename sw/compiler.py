@@ -83,7 +83,7 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
     _check_image(seen)
     orders = Orders()
     if has_planes(parameters.format):
-        seen, orders = sorted_by_planes(seen)
+        seen, orders = sorted_by_planes(seen, rows=parameters.rows)
     placement = place_tensors(seen, parameters, orders=orders)
     image, nodes = placement.codes[IMAGE], []
     for node in seen.nodes:

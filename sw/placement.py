@@ -39,11 +39,12 @@ class Codes:
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """A tensor in values memory, from `base`: a pixel has `pitch` words."""
+    """A tensor in values memory, from `base`: a pixel has `pitch` words; see `Codes` for `order`."""
 
     base: int
     shape: Shape
     pitch: int
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def place_tensors(
     Parameters
     ----------
     orders
-        Of channels, by the tensor of codes that has one of its own.
+        Of channels, by the tensor that has one of its own.
 
     Raises
     ------
@@ -221,7 +222,8 @@ class _Placer:
             self._values[name] = self._values[node.residual]
         else:
             buffer = Buffer(first=index, last=last, size=shape[1] * shape[2] * groups)
-            self._values[name] = Values(base=0, shape=shape, pitch=groups)
+            order = self._orders.get(name, ())
+            self._values[name] = Values(base=0, shape=shape, pitch=groups, order=order)
         self._value_buffers[name] = buffer
 
     def _output(self, node: Node) -> Shape:

@@ -82,7 +82,8 @@ class Comparison:
                 continue
             unit = entry["values"]["scale"] if entry["values"] else units.get(node.residual)
             unit = unit or self.own_unit(node.encodings[0].tensor)
-            planes = isinstance(node, Convolution) and node.weight_format.startswith("basis")
+            mixed = f"{node.name}.bits" in self.lowering.content.tensors
+            planes = isinstance(node, Convolution) and (mixed or node.weight_format.startswith("basis"))
             error = (65 if planes else 2) * unit + found.get(node.residual, 0.0)
             error += found[node.source] if isinstance(node, Pooling) else 0.0
             found |= {each.tensor: error for each in node.encodings}

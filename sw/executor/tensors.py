@@ -16,14 +16,17 @@ def codes_of(memories: Memories, placed: Codes) -> Tensor:
     digits = pixels.reshape(-1, height * width, len(placed.digits), placed.words * lanes).to(torch.int32)
     places = torch.tensor([place for place, _ in placed.digits], dtype=torch.int32)
     codes = (digits << places[:, None]).sum(2, dtype=torch.int32)[:, :, :channels]
-    if placed.order:
-        codes = codes[:, :, torch.tensor(placed.order).argsort()]
-    return codes.transpose(1, 2).reshape(-1, channels, height, width)
+    return _in_order(codes, placed).transpose(1, 2).reshape(-1, channels, height, width)
 
 
 def values_of(memories: Memories, placed: Values) -> Tensor:
-    """A tensor of values, int32 (images, channels, height, width)."""
+    """A tensor of values, int32 (images, channels, height, width), its channels in the graph's order."""
     channels, height, width = placed.shape
     groups = memories.values[:, placed.base : placed.base + height * width * placed.pitch]
-    values = groups.reshape(len(groups), height * width, -1)[:, :, :channels]
+    values = _in_order(groups.reshape(len(groups), height * width, -1)[:, :, :channels], placed)
     return values.transpose(1, 2).reshape(-1, channels, height, width)
+
+
+def _in_order(channels: Tensor, placed: Codes | Values) -> Tensor:
+    """The last axis in the graph's order."""
+    return channels[:, :, torch.tensor(placed.order).argsort()] if placed.order else channels
