@@ -186,24 +186,24 @@ def test_bases_are_only_those_whose_multipliers_fit() -> None:
 
 
 def test_channels_are_sorted_with_their_readers() -> None:
-    graph = chain(2, family="gauss", planes=[0, 2, 4, 3])
+    graph = chain(2, family="gauss", planes=[0, 4, 3, 2])
     seen, orders = sorted_by_planes(graph, rows=2)
-    assert orders["codes2"] == (2, 3, 1, 0)
-    np.testing.assert_array_equal(seen.nodes[3].weights, graph.nodes[3].weights[:, [2, 3, 1, 0]])
-    np.testing.assert_array_equal(seen.nodes[2].bias, graph.nodes[2].bias[[2, 3, 1, 0]])
+    assert orders["codes2"] == (1, 2, 3, 0)
+    np.testing.assert_array_equal(seen.nodes[3].weights, graph.nodes[3].weights[:, [1, 2, 3, 0]])
+    np.testing.assert_array_equal(seen.nodes[2].bias, graph.nodes[2].bias[[1, 2, 3, 0]])
     assert set(orders) == {"codes0", "codes1", "codes2"}
 
 
 def test_tensors_that_meet_have_one_order() -> None:
     """A pooling goes along; one that adds channels, or is the result, keeps everything in its place."""
-    graph = chain(2, family="gauss", planes=[0, 2, 4, 3])
+    graph = chain(2, family="gauss", planes=[0, 4, 3, 2])
     kept = replace(graph.nodes[2], values="sums")
     constants = {part: np.arange(4) for part in ("multiplier", "bias", "shift")}
     pooled = Pooling(name="pool", source="sums", kind="maximum", values="pooled", **constants)
     nodes = (*graph.nodes[:2], kept, pooled, graph.nodes[3])
     seen, orders = sorted_by_planes(replace(graph, nodes=nodes), rows=2)
-    assert orders["codes2"] == orders["sums"] == orders["pooled"] == (2, 3, 1, 0)
-    np.testing.assert_array_equal(seen.nodes[3].bias, [2, 3, 1, 0])
+    assert orders["codes2"] == orders["sums"] == orders["pooled"] == (1, 2, 3, 0)
+    np.testing.assert_array_equal(seen.nodes[3].bias, [1, 2, 3, 0])
     for last in (replace(pooled, channels_before=1), replace(pooled, values=None)):
         _, orders = sorted_by_planes(replace(graph, nodes=(*nodes[:3], last, nodes[4])), rows=2)
         assert set(orders) == {"codes0", "codes1"}
