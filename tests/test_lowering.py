@@ -432,7 +432,9 @@ def test_channels_of_different_bits_are_read_by_a_convolution_each(name, shape, 
     for tensor, expected in given.items():
         counts = expected > 0 if tensor not in seen.codes else torch.ones_like(expected, dtype=torch.bool)
         found = run.codes[tensor].view(expected.shape)
-        assert (found != expected)[counts].double().mean() < 0.005, tensor
+        # Codes of more than 4 bits have more boundaries to be next to.
+        denser = max(1, len(lowering.content.tensors[f"{tensor}.thresholds"]) / 15)
+        assert (found != expected)[counts].double().mean() < 0.005 * denser, tensor
         assert (found - expected)[counts].abs().max() <= 1, tensor
     logits = run.result * graph.logit_scale
     assert (logits - seen.logits).abs().max() < 0.02 * seen.logits.abs().max()
