@@ -101,12 +101,10 @@ def committed() -> dict[str, Any]:
 
 def test_the_protocol_is_what_was_measured() -> None:
     protocol, content = Protocol.from_toml(NETWORKS), committed()
-    measured = {facts["name"]: facts for facts in content["networks"]}
-    entries = [entry for entry in protocol.networks if entry.name in measured]
-    assert list(measured) == [entry.name for entry in entries]
+    assert [facts["name"] for facts in content["networks"]] == [each.name for each in protocol.networks]
     assert (content["clock"], content["seed"]) == (protocol.clock, protocol.seed)
     assert content["training"] == vars(protocol.training)
-    for entry, facts in zip(entries, measured.values(), strict=True):
+    for entry, facts in zip(protocol.networks, content["networks"], strict=True):
         assert (facts["model"], facts["scheme"], facts["images"]) == (entry.model, entry.scheme, entry.images)
         assert facts["mismatches"] == 0
         assert ("accuracy" in facts) == entry.trained
