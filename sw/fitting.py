@@ -14,7 +14,7 @@ from hdl.parameters import MAX_VALUE_WORDS, AcceleratorParameters, parameters_fr
 
 from .commands import Command
 from .compiler import lower
-from .graph import Convolution, IntegerGraph
+from .graph import Convolution, IntegerGraph, Pooling
 
 LAYER_WORDS = LAYER.size // STREAM_WIDTH
 BLOCK_WORDS = 512
@@ -42,7 +42,10 @@ def fitting_parameters(graph: IntegerGraph) -> AcceleratorParameters:
     inner = _inner_formats(graph)
     code_width = max((values.code_width for values in inner), default=4)
     activation_width = max(code_width, *(values.level_width for values in inner), 1)
-    requantizers = min(8, 1 << (max(1, 32 // code_width).bit_length() - 1))
+    # Channels that a pooling adds before its own are whole groups of so many.
+    added = [node.channels_before for node in graph.nodes if isinstance(node, Pooling)]
+    largest = min((before & -before for before in added if before), default=8)
+    requantizers = min(8, largest, 1 << (max(1, 32 // code_width).bit_length() - 1))
     try:
         chosen = AcceleratorParameters(
             weight_format=_array_format(weights),

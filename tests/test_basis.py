@@ -120,9 +120,9 @@ def test_each_plane_is_a_sign() -> None:
             "planes must be an integer from 1 to 4, not '2'",
         ),
         (
-            lambda: AcceleratorParameters(weight_format="laplace_m2"),
+            lambda: AcceleratorParameters(weight_format="laplace_m2", rows=8),
             ValueError,
-            "weight_format must have a level 0, to pad with, not 'laplace_m2'",
+            "rows must be a multiple of lanes, since 'laplace_m2' has no level 0 to pad with, not 8",
         ),
     ],
 )

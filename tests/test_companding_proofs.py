@@ -49,7 +49,7 @@ def test_opening_shows_the_words_and_changes_nothing_else() -> None:
             "= write_enable ? write_data : table_memory[{ bank, codes[0] }]",
         ),
         ("if (write_enable)", "if (write_enable && write_address != 3)"),
-        ("table_memory[2] = 3'h0", "table_memory[2] = 3'h1"),
+        ("table_memory_index] = 3'd0", "table_memory_index] = 3'd1"),
     ],
 )
 def test_a_broken_decoder_is_refuted(old: str, new: str) -> None:
