@@ -1,5 +1,7 @@
 """Where a network is trained: device, mixed precision, compilation, and the processes that share the work."""
 
+import gc
+import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,6 +123,8 @@ def execution(device: str = "auto") -> Iterator[Execution]:
     if not launched:
         yield Execution(device=place)
         return
+    # It keeps the group that is there when it is imported, and DDP imports it: first, or it keeps ours.
+    importlib.import_module("torch.distributed.nn.functional")
     if place.type == "cuda":
         distributed.init_process_group("nccl", device_id=place)
     else:
@@ -128,6 +132,8 @@ def execution(device: str = "auto") -> Iterator[Execution]:
     try:
         yield Execution(device=place, rank=distributed.get_rank(), size=distributed.get_world_size())
     finally:
+        # A group that a network still holds keeps its threads, and they may abort a process that ends.
+        gc.collect()
         distributed.destroy_process_group()
 
 

@@ -58,7 +58,7 @@ def together(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     return {
         name: [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in (0, 1)]
-        for name in RUNS
+        for name in [*RUNS, "threads"]
     }
 
 
@@ -68,6 +68,13 @@ def test_processes_come_to_the_same(together, name):
     assert first["rows"] == second["rows"]
     assert first["model"].keys() == second["model"].keys()
     assert all(torch.equal(value, second["model"][key]) for key, value in first["model"].items())
+
+
+def test_no_thread_of_the_group_outlives_it(together):
+    """One that lets go of a tensor while the interpreter ends aborts the process."""
+    for threads in together["threads"]:
+        assert threads
+        assert not any("gloo" in name for name in threads)
 
 
 @pytest.mark.parametrize("name", EQUAL)

@@ -72,7 +72,7 @@ def run_stages(options: dict[str, Any], path: Path, place: Execution, *, stop: i
 
 
 def main(folder: Path, runs: dict[str, dict[str, Any]]) -> None:
-    """Do all runs and leave what came of each."""
+    """Do all runs and leave what came of each, and the threads that outlive them."""
     with execution("cpu") as place:
         for name, options in runs.items():
             how = options.pop("how")
@@ -83,6 +83,8 @@ def main(folder: Path, runs: dict[str, dict[str, Any]]) -> None:
             else:
                 result = run(options, place, fixed=how == "fixed")
             torch.save(result, folder / f"{name}.{place.rank}.pt")
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    torch.save(threads, folder / f"threads.{place.rank}.pt")
 
 
 if __name__ == "__main__":
