@@ -1,15 +1,11 @@
 """The resource report's tables, between ``<!-- resources: NAME -->`` and ``<!-- /resources -->``."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from hdl.console import RefusedError
+from hdl import markdown
 
 Facts = dict[str, Any]
-MARKER = re.compile(
-    r"^(<!-- resources(?:: (\w+))? -->)\n.*?^(<!-- /resources -->)$", re.MULTILINE | re.DOTALL
-)
 SIZES = ("activation_width", "activation_outer_bits", "depth", "folded")
 MOST_LEVELS = 4
 NONE = "–"
@@ -18,24 +14,8 @@ SLOW = " ✗"
 
 
 def fill(text: str, report: Facts) -> str:
-    """`text` with every table replaced by the report's.
-
-    Raises
-    ------
-    RefusedError
-        If a marker names no table, or there is none.
-    """
-
-    def replaced(match: re.Match[str]) -> str:
-        name = match[2] or "summary"
-        if name not in TABLES:
-            raise RefusedError(f"<!-- resources: {name} --> must name one of {', '.join(TABLES)}")
-        return f"{match[1]}\n{TABLES[name](report)}\n{match[3]}"
-
-    filled, count = MARKER.subn(replaced, text)
-    if not count:
-        raise RefusedError("there is no <!-- resources --> … <!-- /resources --> to write a table to")
-    return filled
+    """`text` with every table made anew, see `hdl.markdown.fill`."""
+    return markdown.fill(text, "resources", TABLES, report)
 
 
 def summary(report: Facts) -> str:
@@ -65,7 +45,7 @@ def summary(report: Facts) -> str:
         "front end",
         "MHz",
     )
-    return table(header, rows)
+    return markdown.table(header, rows)
 
 
 def dots(report: Facts) -> str:
@@ -106,7 +86,7 @@ def dots(report: Facts) -> str:
         "MHz, median",
         "worst",
     )
-    return table(header, rows)
+    return markdown.table(header, rows)
 
 
 def families(report: Facts) -> str:
@@ -116,7 +96,7 @@ def families(report: Facts) -> str:
     for label, scheme, pair in _pairs(report, folded=True):
         costs = [_joined([_per_mac(point, name) for point in pair]) for name in names]
         rows.append((scheme, f"`{label}`", _known(pair)["weight_bits"], *costs))
-    return table(("Weights", "Block", "Bits", *names), rows)
+    return markdown.table(("Weights", "Block", "Bits", *names), rows)
 
 
 def elements(report: Facts) -> str:
@@ -146,7 +126,7 @@ def elements(report: Facts) -> str:
         "multiplier of equal bits",
         "of equal range",
     )
-    return table((*header, *names[1:]), rows)
+    return markdown.table((*header, *names[1:]), rows)
 
 
 def blocks(report: Facts) -> str:
@@ -158,7 +138,7 @@ def blocks(report: Facts) -> str:
             point["targets"].get("ecp5", {}).get(kind, 0) for kind in ("LUT memories", "block memories")
         )
         rows.append((f"`{_label(point)}`", *(_area(point, name) for name in names), memories))
-    return table(("Block", *names, "memories on ecp5"), rows)
+    return markdown.table(("Block", *names, "memories on ecp5"), rows)
 
 
 def conditions(report: Facts) -> str:
@@ -171,18 +151,12 @@ def conditions(report: Facts) -> str:
         rows.append(("commands", name, "`" + "; ".join(target["commands"]) + "`"))
     rows.append(("flags", "routing", "`" + " ".join(report["routing"]) + "`"))
     rows.append(("seeds", "routing", ", ".join(map(str, report["seeds"]))))
-    return table(("", "", ""), rows)
+    return markdown.table(("", "", ""), rows)
 
 
 TABLES: dict[str, Callable[[Facts], str]] = {
     each.__name__: each for each in (summary, dots, families, elements, blocks, conditions)
 }
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _of(report: Facts, group: str) -> Iterator[Facts]:

@@ -17,7 +17,14 @@ from docs import hooks
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("hdl", "gen", "sw", "verif", "fpga")
-SHARED = ("hdl.formats", "hdl.layouts", "hdl.parameters", "hdl.files", "hdl.console")
+SHARED = (
+    "hdl.formats",
+    "hdl.layouts",
+    "hdl.parameters",
+    "hdl.files",
+    "hdl.console",
+    "hdl.markdown",
+)
 ARROWS = {
     "hdl.formats": ("hdl.formats",),
     "hdl": ("hdl",),

@@ -1,12 +1,11 @@
 """A comparison's numbers as JSON, and the tables made of nothing else."""
 
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from hdl.console import RefusedError
+from hdl import markdown
 
 from .contender import Run, label
 from .protocol import Protocol
@@ -14,7 +13,6 @@ from .protocol import Protocol
 Report = dict[str, Any]
 Facts = dict[str, Any]
 
-MARKER = re.compile(r"^(<!-- compare(?:: (\w+))? -->)\n.*?^(<!-- /compare -->)$", re.MULTILINE | re.DOTALL)
 NONE = "–"
 HEADER = (
     "Bits", "Scheme", "Accuracy, %", "Weight error, %", "Bin loss, %", "Kurtosis", "Average bits",
@@ -115,7 +113,7 @@ def failures(content: Report) -> list[str]:
 
 def table(content: Report) -> str:
     """The comparison as a Markdown table, and its failed runs below."""
-    text = _markdown(HEADER, rows(content), left=2)
+    text = markdown.table(HEADER, rows(content), left=2)
     failed = "".join(f"\n- {line}" for line in failures(content))
     return text + (f"\n\nFailed:\n{failed}" if failed else "")
 
@@ -123,31 +121,15 @@ def table(content: Report) -> str:
 def claims(content: Report) -> str:
     """The claims as a Markdown table."""
     header = ("Claim", "Source", "Bits", "Difference, points", "Here")
-    return _markdown(header, claim_rows(content), left=2)
+    return markdown.table(header, claim_rows(content), left=2)
 
 
 TABLES: dict[str, Callable[[Report], str]] = {"table": table, "claims": claims}
 
 
 def fill(text: str, content: Report) -> str:
-    """`text` with what is between ``<!-- compare: NAME -->`` and ``<!-- /compare -->`` made anew.
-
-    Raises
-    ------
-    RefusedError
-        If a marker names no table, or there is none.
-    """
-
-    def replaced(match: re.Match[str]) -> str:
-        name = match[2] or "table"
-        if name not in TABLES:
-            raise RefusedError(f"<!-- compare: {name} --> must name one of {', '.join(TABLES)}")
-        return f"{match[1]}\n{TABLES[name](content)}\n{match[3]}"
-
-    filled, count = MARKER.subn(replaced, text)
-    if not count:
-        raise RefusedError("there is no <!-- compare --> … <!-- /compare --> to write a table to")
-    return filled
+    """`text` with every table made anew, see `hdl.markdown.fill`."""
+    return markdown.fill(text, "compare", TABLES, content)
 
 
 def page(content: Report) -> str:
@@ -192,8 +174,3 @@ def _percent(values: Sequence[float]) -> str:
 
 def _mean(values: Sequence[float], shown: Callable[[float], str]) -> str:
     return shown(fmean(values)) if values else NONE
-
-
-def _markdown(header: Sequence[str], body: Iterable[Sequence[str]], *, left: int) -> str:
-    rule = ["---" if index < left else "---:" for index in range(len(header))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *body))

@@ -1,16 +1,14 @@
 """The networks' numbers as JSON, and the tables made of nothing else."""
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from hdl.console import RefusedError
+from hdl import markdown
 
 Report = dict[str, Any]
 Facts = dict[str, Any]
 
-MARKER = re.compile(r"^(<!-- networks(?:: (\w+))? -->)\n.*?^(<!-- /networks -->)$", re.MULTILINE | re.DOTALL)
 NONE = "–"
 MEMORIES = ("weight", "activation", "value", "channel", "program")
 
@@ -60,7 +58,7 @@ def _rate(facts: Facts, clock: float) -> float:
 
 def table(content: Report) -> str:
     """Every network: what it takes, and whether hardware computes it."""
-    return markdown(header(content), rows(content))
+    return markdown.table(header(content), rows(content), left=1)
 
 
 def accelerators(content: Report) -> str:
@@ -72,39 +70,17 @@ def accelerators(content: Report) -> str:
         array = f"{p['rows']} × {p['lanes']} × {p['cores']}"
         shown.append((facts["name"], f"`{p['weight_format']}`", array, str(p["code_width"]), *words))
     titles = ("Network", "Array's weights", "Rows × lanes × cores", "Bits of a code")
-    return markdown((*titles, *(f"{name.capitalize()} words" for name in MEMORIES)), shown)
+    return markdown.table((*titles, *(f"{name.capitalize()} words" for name in MEMORIES)), shown, left=1)
 
 
 TABLES: dict[str, Callable[[Report], str]] = {"table": table, "accelerators": accelerators}
 
 
 def fill(text: str, content: Report) -> str:
-    """`text` with what is between ``<!-- networks: NAME -->`` and ``<!-- /networks -->`` made anew.
-
-    Raises
-    ------
-    RefusedError
-        If a marker names no table, or there is none.
-    """
-
-    def replaced(match: re.Match[str]) -> str:
-        name = match[2] or "table"
-        if name not in TABLES:
-            raise RefusedError(f"<!-- networks: {name} --> must name one of {', '.join(TABLES)}")
-        return f"{match[1]}\n{TABLES[name](content)}\n{match[3]}"
-
-    filled, count = MARKER.subn(replaced, text)
-    if not count:
-        raise RefusedError("there is no <!-- networks --> … <!-- /networks --> to write a table to")
-    return filled
+    """`text` with every table made anew, see `hdl.markdown.fill`."""
+    return markdown.fill(text, "networks", TABLES, content)
 
 
 def page(content: Report) -> str:
     """The tables as a Markdown file of their own."""
     return "# Networks\n\n" + "\n\n".join(make(content) for make in TABLES.values()) + "\n"
-
-
-def markdown(titles: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A table, all but its first column aligned to the right."""
-    rule = ["---", *["---:"] * (len(titles) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, rule, *body))
