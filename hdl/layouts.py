@@ -147,6 +147,22 @@ With ``linear``, a code is ``(clamp(y, 0, 2^linear_bits - 1) >> linear_place) mo
 is the number of the encoding's boundaries below y.
 """
 
+LAYER_WORDS = LAYER.size // STREAM_WIDTH
+"""Program words of a layer's command, without its passes."""
+
+LAYER_DIMENSIONS = (
+    "passes",
+    "kernel_height",
+    "kernel_width",
+    "stride",
+    "tiles",
+    "output_height",
+    "output_width",
+    "input_height",
+    "input_width",
+)
+"""What must not be 0 in it."""
+
 PASS = data.StructLayout({"offset": 12, "count": 12, "table": 4, "shift": PASS_SHIFT_WIDTH})
 """One pass: the words of each pixel it covers, the table that decodes them, and the power of two that
 its accumulators count for (the place of a digit)."""

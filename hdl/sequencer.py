@@ -4,23 +4,9 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Status
+from .layouts import LAYER, LAYER_DIMENSIONS, LAYER_WORDS, PASS, STREAM_WIDTH, LayerOpcode, Status
 from .parameters import ADDRESS_WIDTH, FETCH_LATENCY, AcceleratorParameters
 from .walker import Walker, step_layout
-
-LAYER_WORDS = LAYER.size // STREAM_WIDTH
-
-_DIMENSIONS = (
-    "passes",
-    "kernel_height",
-    "kernel_width",
-    "stride",
-    "tiles",
-    "output_height",
-    "output_width",
-    "input_height",
-    "input_width",
-)
 
 
 class Sequencer(wiring.Component):
@@ -127,7 +113,7 @@ class Sequencer(wiring.Component):
                     m.next = "IDLE"
                 with m.Elif(~known):
                     stop(Status.LAYER_OPCODE)
-                with m.Elif(Cat(layer[name] == 0 for name in _DIMENSIONS).any()):
+                with m.Elif(Cat(layer[name] == 0 for name in LAYER_DIMENSIONS).any()):
                     stop(Status.ZERO_DIMENSION)
                 with m.Elif((layer.passes > p.passes) | (layer.encoding >= p.encodings) | lacking):
                     stop(Status.LAYER_LIMIT)

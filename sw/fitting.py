@@ -9,14 +9,13 @@ from typing import Any
 
 from hdl.console import RefusedError
 from hdl.formats import Companded, Format, Uniform, named
-from hdl.layouts import LAYER, STREAM_WIDTH
+from hdl.layouts import LAYER_WORDS
 from hdl.parameters import MAX_VALUE_WORDS, AcceleratorParameters, parameters_from
 
 from .commands import Command
 from .compiler import lower
 from .graph import Convolution, IntegerGraph, Pooling
 
-LAYER_WORDS = LAYER.size // STREAM_WIDTH
 BLOCK_WORDS = 512
 """Words of a block memory at its widest, to a multiple of which memories are rounded up."""
 

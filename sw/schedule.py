@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from hdl.layouts import LAYER, STREAM_WIDTH
+from hdl.layouts import LAYER_WORDS
 from hdl.parameters import FETCH_LATENCY, AcceleratorParameters
 
-COMMAND_CYCLES = LAYER.size // STREAM_WIDTH + FETCH_LATENCY + 1
+COMMAND_CYCLES = LAYER_WORDS + FETCH_LATENCY + 1
 """Fetching and checking one layer command, or the final HALT."""
 
 

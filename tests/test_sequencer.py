@@ -8,6 +8,7 @@ from hdl.engine import Engine
 from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Section, Status
 from hdl.parameters import AcceleratorParameters
 from sw.schedule import COMMAND_CYCLES, layer_cycles
+from tests.nested_loops import DIMENSIONS
 
 PARAMETERS = AcceleratorParameters(
     weight_format="apot_k1n1",
@@ -32,17 +33,6 @@ GOOD: dict[str, int] = {
 }
 PASS_GOOD = {"count": 1}
 HALT = [0] * (LAYER.size // STREAM_WIDTH)
-DIMENSIONS = (
-    "passes",
-    "kernel_height",
-    "kernel_width",
-    "stride",
-    "tiles",
-    "output_height",
-    "output_width",
-    "input_height",
-    "input_width",
-)
 
 
 def words(layout: Any, values: dict[str, int]) -> list[int]:

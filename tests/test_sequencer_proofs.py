@@ -18,7 +18,7 @@ def test_every_program_ends() -> None:
 
 def unchecked(patch: pytest.MonkeyPatch) -> None:
     """No tiles are none too many."""
-    patch.setattr(sequencer, "_DIMENSIONS", tuple(set(sequencer._DIMENSIONS) - {"tiles"}))
+    patch.setattr(sequencer, "LAYER_DIMENSIONS", tuple(set(sequencer.LAYER_DIMENSIONS) - {"tiles"}))
 
 
 def stuck(patch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,6 @@ from .locating import Difference
 from .network import exchange
 from .snapshots import Recorder, Wave
 
-LAYER_WORDS = LAYER.size // STREAM_WIDTH
 MARGIN = 16
 """Cycles that a waveform shows before and after what it is about."""
 

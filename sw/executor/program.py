@@ -8,24 +8,12 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from hdl.console import RefusedError
-from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Status
+from hdl.layouts import LAYER, LAYER_DIMENSIONS, LAYER_WORDS, PASS, STREAM_WIDTH, LayerOpcode, Status
 from hdl.parameters import AcceleratorParameters
 
 from ..schedule import layer_cycles
 
-LAYER_WORDS = LAYER.size // STREAM_WIDTH
 POOLINGS = (LayerOpcode.MAXIMUM, LayerOpcode.SUM)
-DIMENSIONS = (
-    "passes",
-    "kernel_height",
-    "kernel_width",
-    "stride",
-    "tiles",
-    "output_height",
-    "output_width",
-    "input_height",
-    "input_width",
-)
 
 Fields = dict[str, int]
 
@@ -133,7 +121,7 @@ def _judged(fields: Fields, turns: list[Fields], parameters: AcceleratorParamete
     pools = fields["opcode"] in POOLINGS
     if fields["opcode"] != LayerOpcode.CONVOLUTION and not (pools and p.value_words):
         return Status.LAYER_OPCODE
-    if any(fields[name] == 0 for name in DIMENSIONS):
+    if any(fields[name] == 0 for name in LAYER_DIMENSIONS):
         return Status.ZERO_DIMENSION
     # The one read port of the values memory serves pooling or residuals.
     lacking = ("add_residual",) if pools else () if p.value_words else ("to_values", "add_residual", "linear")

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In
 
 from gen.parts import sequencer
 from gen.verilog import Design
-from hdl.layouts import LAYER, PASS, STREAM_WIDTH
+from hdl.layouts import LAYER, LAYER_WORDS, PASS, STREAM_WIDTH
 from hdl.parameters import ADDRESS_WIDTH, FETCH_LATENCY, AcceleratorParameters
 
 from ..claim import Claim, Description
@@ -21,7 +21,6 @@ from ..specification import delayed, instance
 from ..state import with_state
 
 IDLE, FETCH, CHECK, STOP, PASSES, WALK, DRAIN = range(7)
-LAYER_WORDS = LAYER.size // STREAM_WIDTH
 LOOPS = {
     "column": "kernel_width",
     "row": "kernel_height",
