@@ -9,6 +9,8 @@ import click
 
 from hdl.console import RefusedError
 
+from .options import data_dir_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,13 +38,7 @@ WIDTH = 120
     default=SMALL,
     type=click.Path(dir_okay=False, path_type=Path),
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("data"),
-    show_default=True,
-    help="Folder of the IDX files of mnist or fashion_mnist, .gz or plain.",
-)
+@data_dir_option
 @click.option(
     "-o",
     "--output",

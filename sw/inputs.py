@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hdl.console import RefusedError
 
+from .options import data_dir_option
 from .recipe import DATASETS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,13 +44,7 @@ def input_options(command: Command) -> Command:
             help="Images as a NumPy file of integers (N, C, H, W), 0 … 255.",
         ),
         click.option("--dataset", type=click.Choice(DATASETS), help="Or the test images of a data set."),
-        click.option(
-            "--data-dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("data"),
-            show_default=True,
-            help="Folder of the IDX files of mnist or fashion_mnist, .gz or plain.",
-        ),
+        data_dir_option,
         click.option("--images", type=click.IntRange(min=1), help="Only the first ones.  [default: all]"),
     )
     for option in reversed(options):

@@ -10,9 +10,9 @@ import click
 from hdl.console import RefusedError
 
 from .accounting.reproduction import NAMES
+from .options import Bits
 from .recipe import MODELS, Recipe
 from .schemes import SCHEMES
-from .train import Bits
 
 if TYPE_CHECKING:
     from .accounting.entry import Table

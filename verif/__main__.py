@@ -7,7 +7,7 @@ import click
 
 from hdl.console import Tool
 from sw.inputs import input_options
-from sw.train import Bits
+from sw.options import Bits, data_dir_option
 
 SIMULATORS = ("verilator", "icarus")
 NETWORKS = Path(__file__).resolve().parents[1] / "sw" / "protocols" / "networks.toml"
@@ -38,13 +38,7 @@ Examples:
 """
 )
 @click.option("--dataset", default="digits", show_default=True, help="digits, mnist or fashion_mnist.")
-@click.option(
-    "--data-dir",
-    default="data",
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the IDX files that mnist and fashion_mnist need.",
-)
+@data_dir_option
 @click.option(
     "--bits", default="4/4", show_default=True, type=Bits(), help="Bits of a weight / of an activation."
 )
@@ -129,13 +123,7 @@ Examples:
     default=NETWORKS,
     type=click.Path(dir_okay=False, path_type=Path),
 )
-@click.option(
-    "--data-dir",
-    default="data",
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the IDX files of mnist, .gz or plain, which trained networks need.",
-)
+@data_dir_option
 @click.option("--only", multiple=True, metavar="NAME", help="Only the network of this name; may be repeated.")
 @click.option(
     "-o",
