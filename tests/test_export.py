@@ -19,7 +19,7 @@ from sw.models import build
 from sw.precision import Precision
 from sw.recipe import Recipe
 from tests.few_digits import few_digits
-from tests.graph_executor import execute
+from verif.reference import run as run_graph
 
 DATA = digits()
 
@@ -50,14 +50,14 @@ def content():
 
 def test_integers_agree_with_the_float_model(trained):
     model, network = trained[0].network(), integer_network(trained[0])
-    run = execute(network, DATA.test_images)
-    result = agreement(model, DATA.test_images, codes=run.codes, logits=run.result)
+    run = run_graph(network, DATA.test_images)
+    result = agreement(model, DATA.test_images, codes=run.codes, logits=run.logits)
     assert list(result.codes) == [f"blocks.{index}.convolution" for index in range(4)]
     # A code that differs changes all those that are computed from it; multipliers of planes are coarser.
     assert min(result.codes.values()) > (0.995 if trained[0].recipe.scheme.startswith("dmbq") else 0.998)
     assert result.top1 > 0.99
     _, float_logits = float_codes(model, DATA.test_images)
-    error = (run.result * network.logit_scale - float_logits).abs().median()
+    error = (run.logits * network.logit_scale - float_logits).abs().median()
     assert error < 1e-3 * float_logits.abs().max()
 
 
@@ -65,7 +65,7 @@ def test_each_layer_agrees_when_given_the_float_models_codes(trained):
     """Without the layers before it, a layer differs only where y lies next to a boundary."""
     model, network = trained[0].network(), integer_network(trained[0])
     expected, _ = float_codes(model, DATA.test_images)
-    run = execute(network, DATA.test_images, given=expected)
+    run = run_graph(network, DATA.test_images, given=expected)
     for tensor, codes in expected.items():
         assert (run.codes[tensor] == codes).double().mean() > 0.9995
 
@@ -163,7 +163,7 @@ def test_dead_channels_export():
         second.norm.bias[5] = -2.0
     network = integer_network(model.eval())
     assert network.nodes[0].multiplier[3] == 0
-    codes = execute(network, DATA.test_images[:50]).codes
+    codes = run_graph(network, DATA.test_images[:50]).codes
     expected, _ = float_codes(model, DATA.test_images[:50])
     name = "blocks.0.convolution"
     assert len(expected[name][:, 3].unique()) == 1
@@ -222,7 +222,7 @@ def test_residual_networks_go_from_training_to_the_file(tmp_path, model):
     assert [node.name for node in network.nodes] == [node.name for node in again.nodes]
     assert any(node.residual for node in network.nodes)
     images = DATA.test_images[:8]
-    run = execute(network, images)
-    result = agreement(trained.network(), images, codes=run.codes, logits=run.result)
+    run = run_graph(network, images)
+    result = agreement(trained.network(), images, codes=run.codes, logits=run.logits)
     assert list(result.codes) == [each.tensor for node in network.nodes for each in node.encodings]
     assert result.codes[next(iter(result.codes))] > 0.995

@@ -18,7 +18,7 @@ from sw.precision import LayerRule, Precision
 from sw.quantize import quantize
 from sw.quantizers import MixedActivation, RCFActivation
 from tests.float_oracle import calibrated, random_images, random_model, watched
-from tests.graph_executor import execute
+from verif.reference import run as run_graph
 
 SMALL = (3, 16, 16)
 
@@ -56,7 +56,7 @@ class Comparison:
         self.graph = integers(self.lowering.content)
         images = random_images(shape, count=count)
         self.seen = watched(model, self.lowering, images)
-        self.run = execute(self.graph, images, given=self.seen.codes)
+        self.run = run_graph(self.graph, images, given=self.seen.codes)
         entries = self.lowering.content.header["nodes"]
         self.encodings = {each["tensor"]: each for entry in entries for each in entry["encodings"]}
         self.edges = {tensor: self._edges(model, tensor) for tensor in self.encodings}
@@ -112,7 +112,7 @@ class Comparison:
             reals = self.seen.reals[tensor].flatten()[wrong]
             distance = (reals[:, None] - edges[None, :]).abs().amin(1)
             assert (distance <= allowed[tensor]).all(), (tensor, distance.max(), allowed[tensor])
-        logits = self.run.result * self.graph.logit_scale
+        logits = self.run.logits * self.graph.logit_scale
         assert (logits - self.seen.logits).abs().max() < 1e-4 * self.seen.logits.abs().max()
 
 
@@ -364,7 +364,7 @@ def test_a_linear_layer_reads_what_nobody_quantized_in_many_bits():
     graph = integers(lowering.content)
     images = random_images((2, 9, 9), count=8)
     seen = watched(model, lowering, images)
-    logits = execute(graph, images, given=seen.codes).result * graph.logit_scale
+    logits = run_graph(graph, images, given=seen.codes).logits * graph.logit_scale
     assert graph.nodes[-2].encodings[0].format == "uniform_b12u"
     assert (logits - seen.logits).abs().max() < 0.01 * seen.logits.abs().max()
 
@@ -428,7 +428,7 @@ def test_channels_of_different_bits_are_read_by_a_convolution_each(name, shape, 
             given[node.source] = seen_levels[layer] // (quantizer.steps // (2**width - 1)) * channels
             if node.groups == 1:
                 assert not (node.weights * ~channels.numpy()).any()
-    run = execute(graph, images, given=given)
+    run = run_graph(graph, images, given=given)
     for tensor, expected in given.items():
         counts = expected > 0 if tensor not in seen.codes else torch.ones_like(expected, dtype=torch.bool)
         found = run.codes[tensor].view(expected.shape)
@@ -436,7 +436,7 @@ def test_channels_of_different_bits_are_read_by_a_convolution_each(name, shape, 
         denser = max(1, len(lowering.content.tensors[f"{tensor}.thresholds"]) / 15)
         assert (found != expected)[counts].double().mean() < 0.005 * denser, tensor
         assert (found - expected)[counts].abs().max() <= 1, tensor
-    logits = run.result * graph.logit_scale
+    logits = run.logits * graph.logit_scale
     assert (logits - seen.logits).abs().max() < 0.02 * seen.logits.abs().max()
 
 

@@ -11,8 +11,8 @@ from sw.export import integer_network
 from sw.interchange import integers, load_network
 from sw.lowering import lower
 from tests.float_oracle import calibrated, random_images, watched
-from tests.graph_executor import execute
 from tests.test_published import Authors
+from verif.reference import run as run_graph
 
 CASES = [
     ("resnet10", 4, "weight_alpha", (33,), 13),
@@ -46,7 +46,7 @@ def test_imported_networks_are_exported(name, bits, alpha, fill, convolutions):
     lowering = lower(model, shape)
     images = random_images(shape, count=2)
     seen = watched(model, lowering, images)
-    run = execute(integers(lowering.content), images, given=seen.codes)
+    run = run_graph(integers(lowering.content), images, given=seen.codes)
     for tensor, expected in seen.codes.items():
         found = run.codes[tensor].flatten() - expected.flatten()
         assert found.abs().max() <= 1, tensor

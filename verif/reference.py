@@ -5,6 +5,7 @@ nodes are plain convolutions and windows over whole tensors, and there are no pa
 weights.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -63,8 +64,14 @@ def unsigned_levels(name: str) -> Tensor:
     return (sums / sums[sums > 0].min()).to(torch.int64)
 
 
-def run(graph: IntegerGraph, images: Tensor) -> Trace:
+def run(graph: IntegerGraph, images: Tensor, *, given: Mapping[str, Tensor] | None = None) -> Trace:
     """Run images (N, C, H, W), whose integers are levels of the input format, through the graph.
+
+    Parameters
+    ----------
+    given
+        Codes that are read instead of the computed ones, by tensor: each node can so be compared with
+        something that computes other codes before it.
 
     Returns
     -------
@@ -90,7 +97,8 @@ def run(graph: IntegerGraph, images: Tensor) -> Trace:
         for encoding in node.encodings:
             ranks = torch.bucketize(y.contiguous(), torch.tensor(encoding.thresholds), right=False)
             codes[encoding.tensor] = ranks
-            levels[encoding.tensor] = unsigned_levels(encoding.format)[ranks]
+            read = (given or codes).get(encoding.tensor, ranks).view(y.shape)
+            levels[encoding.tensor] = unsigned_levels(encoding.format)[read]
         if node.values is not None:
             values[node.values] = y.clamp(min=0) if node.rectified else y
     raise ValueError("graph must end with a node that writes no tensor")
