@@ -15,7 +15,10 @@ def test_columns_are_aligned_to_the_left_or_right():
 
 
 def test_only_what_lies_between_markers_is_made_anew():
-    text = "a\n<!-- k -->\nold\nlines\n<!-- /k -->\n<!-- k: second -->\n<!-- /k -->\n<!-- other -->\nkept\n<!-- /other -->\n"
+    text = (
+        "a\n<!-- k -->\nold\nlines\n<!-- /k -->\n<!-- k: second -->\n<!-- /k -->\n"
+        "<!-- other -->\nkept\n<!-- /other -->\n"
+    )
     assert fill(text, "k", TABLES, 5) == (
         "a\n<!-- k -->\nfirst: 5\n<!-- /k -->\n<!-- k: second -->\nsecond: 5\n<!-- /k -->\n"
         "<!-- other -->\nkept\n<!-- /other -->\n"
