@@ -10,7 +10,7 @@ from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, STREAM_WIDTH, PacketOpcode
 from hdl.parameters import AcceleratorParameters
 
 from .bits import Words, field_bits, slice_words, struct_bits
-from .input_layout import InputLayout
+from .compiler.input_layout import InputLayout
 
 
 def encode_images(

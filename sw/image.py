@@ -20,9 +20,9 @@ from hdl.layouts import Section, section_depth, section_width, slice_width, slic
 from hdl.parameters import AcceleratorParameters, parameters_from
 
 from .bits import Words
-from .compiler import Compiled
-from .input_layout import InputLayout
-from .schedule import LayerSchedule
+from .compiler.compile import Compiled
+from .compiler.input_layout import InputLayout
+from .compiler.schedule import LayerSchedule
 
 MAGIC = b"APoTnet\n"
 VERSION = 2

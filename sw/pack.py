@@ -10,7 +10,7 @@ from hdl.console import RefusedError
 if TYPE_CHECKING:
     from hdl.parameters import AcceleratorParameters
 
-    from .compiler import Compiled
+    from .compiler.compile import Compiled
     from .graph import IntegerGraph
 
 
@@ -42,7 +42,7 @@ def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) ->
     """
     from rich.console import Console
 
-    from .fitting import generator_options, read_parameters
+    from .compiler.fitting import generator_options, read_parameters
     from .image import write_hex, write_image
     from .plan import schedule_table
 
@@ -79,8 +79,8 @@ def compile_named(
     network: "IntegerGraph", parameters: "AcceleratorParameters | None" = None, *, name: str
 ) -> "Compiled":
     """Compile a network, for what fits it by default; a refusal names where the network came from."""
-    from .compiler import compile_network
-    from .fitting import fitting_parameters
+    from .compiler.compile import compile_network
+    from .compiler.fitting import fitting_parameters
 
     try:
         return compile_network(network, parameters or fitting_parameters(network))

@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .compiler import Compiled
+    from .compiler.compile import Compiled
 
 CLOCK = 100.0
 """MHz, unless another clock is given."""
@@ -55,7 +55,7 @@ def plan(network: Path, accelerator: Path | None, clock: float, as_json: bool) -
 
 
 def _compiled(network: Path, accelerator: Path | None) -> "Compiled":
-    from .fitting import read_parameters
+    from .compiler.fitting import read_parameters
     from .image import MAGIC, read_image
     from .pack import compile_named, read_network
 
@@ -71,7 +71,7 @@ def summary(compiled: "Compiled", *, clock: float) -> dict[str, Any]:
     """The whole plan as JSON holds it: layers, totals, memories, and images a second at a clock in MHz."""
     from dataclasses import asdict
 
-    from .schedule import program_cycles
+    from .compiler.schedule import program_cycles
 
     p = compiled.parameters
     cycles, macs = program_cycles(compiled.schedule), sum(layer.macs for layer in compiled.schedule)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .agreement import Agreement
-    from .compiler import Compiled
+    from .compiler.compile import Compiled
     from .graph import IntegerGraph
     from .inputs import Inputs
 
@@ -151,7 +151,7 @@ def agreement_with(
     from rich.progress import Progress
 
     from .agreement import Agreement, agreement
-    from .compiler import lower
+    from .compiler.compile import lower
     from .executor import Instruction, Machine, Memories, codes_of
 
     machine = Machine(compiled)

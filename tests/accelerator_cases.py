@@ -14,10 +14,10 @@ from gen.verilog import Design
 from hdl.layouts import Status
 from hdl.parameters import AcceleratorParameters
 from sw.bits import Words
-from sw.compiler import Compiled, compile_network
+from sw.compiler.compile import Compiled, compile_network
+from sw.compiler.schedule import program_cycles
 from sw.driver import encode_images, load_packets, response_length, run_packets
 from sw.graph import IMAGE, IntegerGraph, Integers
-from sw.schedule import program_cycles
 from tests.random_graphs import random_graph
 from tests.random_networks import random_convolution, random_images
 from verif.network import accelerator, exchange

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sw import training
+from sw.compiler.fitting import fitting_parameters
+from sw.compiler.schedule import program_cycles
 from sw.data import digits
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.graph import IntegerGraph
 from sw.recipe import Recipe
-from sw.schedule import program_cycles
 from tests.accelerator_cases import GAPS, SHAPES, case, check_cases, grouped, random_case, written
 from verif.network import accelerator, classify
 

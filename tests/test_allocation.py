@@ -11,11 +11,11 @@ from hdl.console import RefusedError
 from sw import checkpoint as checkpoints
 from sw import training
 from sw.allocation import Allocation, Allocator, Sensitivity, Side, gather, mixed
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.execution import Execution
 from sw.executor import Machine
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.lowering import interchange
 from sw.models import build, predictions
 from sw.precision import Precision

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hdl.parameters import AcceleratorParameters
+from sw.compiler.schedule import program_cycles
 from sw.graph import IntegerGraph
-from sw.schedule import program_cycles
 from tests.accelerator_cases import Case, case
 from tests.random_networks import random_images, random_network
 from verif.network import accelerator, classify

@@ -16,8 +16,8 @@ from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, PacketOpcode, Section, Sta
 from hdl.parameters import AcceleratorParameters
 from hdl.registers import REGISTERS, described
 from sw.bits import Words
+from sw.compiler.schedule import program_cycles
 from sw.driver import load_packets, response_length, run_packet, sealed, section_packets
-from sw.schedule import program_cycles
 from tests.accelerator_cases import SHAPES, Case, case, random_case, small
 from verif.simulators import Bench, run
 

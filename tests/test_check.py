@@ -10,10 +10,10 @@ from click.testing import CliRunner, Result
 
 from hdl.layouts import Section
 from sw.bits import Words
-from sw.compiler import Compiled
+from sw.compiler.compile import Compiled
+from sw.compiler.schedule import program_cycles
 from sw.executor import Instruction, Machine, Memories, Walk
 from sw.image import write_image
-from sw.schedule import program_cycles
 from tests.accelerator_cases import Case, grouped, random_case, written
 from verif import verdict
 from verif.__main__ import main

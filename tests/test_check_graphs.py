@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
 from tests.test_executor import graph_for
 from verif.check import check
 from verif.reference import run as run_reference

@@ -25,7 +25,7 @@ from hdl.layouts import (
     weight_word,
 )
 from hdl.parameters import VALUE_WIDTH, AcceleratorParameters
-from sw.schedule import COMMAND_CYCLES, layer_cycles
+from sw.compiler.schedule import COMMAND_CYCLES, layer_cycles
 from tests.command_model import Machine, Words
 from tests.nested_loops import Fields, packed
 

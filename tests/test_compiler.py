@@ -12,11 +12,11 @@ from hdl.console import RefusedError
 from hdl.formats import named
 from hdl.layouts import Section, slice_width
 from hdl.parameters import AcceleratorParameters
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.input_layout import InputLayout
+from sw.compiler.limits import check_node
 from sw.driver import encode_images
 from sw.graph import Convolution, IntegerGraph
-from sw.input_layout import InputLayout
-from sw.limits import check_node
 from tests.random_networks import random_convolution, random_images, random_network, thresholds_of
 
 SMALL = AcceleratorParameters(

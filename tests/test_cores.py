@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sw.compiler import compile_network
-from sw.schedule import program_cycles
+from sw.compiler.compile import compile_network
+from sw.compiler.schedule import program_cycles
 from tests.accelerator_cases import random_case
 from tests.random_networks import random_images
 from verif.network import accelerator, classify

@@ -11,9 +11,9 @@ import torch
 from hdl.console import RefusedError
 from hdl.layouts import Section
 from hdl.parameters import AcceleratorParameters
-from sw.compiler import Compiled, compile_network
+from sw.compiler.compile import Compiled, compile_network
+from sw.compiler.schedule import program_cycles
 from sw.graph import IntegerGraph
-from sw.schedule import program_cycles
 from tests.random_networks import random_convolution, random_images, random_network
 from verif.network import accelerator, classify
 from verif.reference import run

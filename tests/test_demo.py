@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from sw.compiler.schedule import program_cycles
 from sw.image import read_image
-from sw.schedule import program_cycles
 from verif import demo
 from verif.__main__ import main
 from verif.network import Answers, classify

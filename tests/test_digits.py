@@ -5,7 +5,7 @@ from itertools import combinations, product
 import pytest
 
 from hdl.formats import Table, named
-from sw.digits import MAX_PLACE, activation_digits, weight_digits
+from sw.compiler.digits import MAX_PLACE, activation_digits, weight_digits
 from tests.closed_form import apot_levels, uniform_levels
 
 ARRAYS = {

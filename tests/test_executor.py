@@ -16,7 +16,7 @@ from hdl.layouts import (
     weight_word,
 )
 from hdl.parameters import VALUE_WIDTH, AcceleratorParameters
-from sw.compiler import compile_network, lower
+from sw.compiler.compile import compile_network, lower
 from sw.executor import (
     Constants,
     Datapath,

@@ -10,9 +10,9 @@ import pytest
 from hdl.console import RefusedError
 from hdl.layouts import LayerOpcode, Section, Status
 from hdl.parameters import BIAS_WIDTH, MAX_WINDOW, MULTIPLIER_WIDTH, AcceleratorParameters
-from sw.compiler import Compiled
+from sw.compiler.compile import Compiled
+from sw.compiler.input_layout import InputLayout
 from sw.executor import FaultError, Machine, walks
-from sw.input_layout import InputLayout
 from tests.accelerator_cases import random_case
 from tests.engine_bench import PARAMETERS, filled, layer, program
 from tests.nested_loops import Fields, TooLongError, fate

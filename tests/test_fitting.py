@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from hdl.console import RefusedError
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.models import build
 from sw.precision import Precision
 

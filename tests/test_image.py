@@ -15,7 +15,7 @@ import pytest
 from hdl.console import RefusedError
 from hdl.layouts import Section, section_width
 from hdl.parameters import AcceleratorParameters
-from sw.compiler import Compiled, compile_network
+from sw.compiler.compile import Compiled, compile_network
 from sw.image import hex_lines, read_image, write_hex, write_image
 from tests.random_networks import random_network
 

@@ -12,12 +12,12 @@ from hdl.console import RefusedError
 from hdl.formats import named
 from hdl.parameters import AcceleratorParameters
 from sw.__main__ import main
-from sw.fitting import fitting_parameters
+from sw.compiler.fitting import fitting_parameters
+from sw.compiler.limits import check_command, check_node
+from sw.compiler.weights import channel_words
 from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph
 from sw.interchange import KIND, VERSION, Interchange, save
-from sw.limits import check_command, check_node
 from sw.requantize import Requantization
-from sw.weights import channel_words
 
 WIDE = AcceleratorParameters(weight_format="uniform_b16", activation_width=16, depth=2**17)
 LARGEST = 2**17 - 1

@@ -10,10 +10,10 @@ from torch import Tensor
 from hdl.formats import Uniform, apot
 from sw import checkpoint as checkpoints
 from sw import training
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.data import Dataset, digits
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.models import build
 from sw.precision import Precision
 from sw.quantizers import LSQActivation, LSQWeight

@@ -14,12 +14,12 @@ from hdl.console import RefusedError
 from sw.checkpoint import load
 from sw.comparison.cache import Cache
 from sw.comparison.execution import fingerprint
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
+from sw.compiler.schedule import program_cycles
 from sw.data import Dataset, digits
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.layers import Quantized
-from sw.schedule import program_cycles
 from verif import network
 from verif.__main__ import NETWORKS, main
 from verif.networks import measuring, report

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from hdl.parameters import AcceleratorParameters
 from sw.__main__ import main
-from sw.compiler import compile_network
-from sw.fitting import fitting_parameters
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.image import read_image
 from sw.interchange import Interchange, integers, save
 from sw.lowering import interchange

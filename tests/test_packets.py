@@ -13,8 +13,8 @@ from hdl.layouts import PAYLOAD_WORDS, PacketOpcode, Section, Status, section_de
 from hdl.packets import HEADER_WORDS
 from hdl.parameters import ADDRESS_WIDTH
 from sw.bits import Words
+from sw.compiler.schedule import program_cycles
 from sw.driver import response_length, sealed, stream
-from sw.schedule import program_cycles
 from tests.accelerator_cases import GAPS, grouped, random_case, small, split, written
 from verif.network import exchange
 

@@ -11,11 +11,11 @@ import torch
 from hdl.console import RefusedError
 from hdl.layouts import LAYER, STREAM_WIDTH, LayerOpcode
 from hdl.parameters import AcceleratorParameters
-from sw.commands import linear_constants
-from sw.compiler import compile_network, lower
+from sw.compiler.commands import linear_constants
+from sw.compiler.compile import compile_network, lower
+from sw.compiler.live_ranges import Buffer, allocate
 from sw.executor import Machine
 from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph, Node, Pooling
-from sw.live_ranges import Buffer, allocate
 from tests.random_networks import thresholds_of
 from verif.reference import run
 

@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 
 from hdl.parameters import AcceleratorParameters
 from sw.__main__ import main
-from sw.compiler import compile_network
-from sw.fitting import fitting_parameters
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
+from sw.compiler.schedule import program_cycles
 from sw.graph import Convolution, IntegerGraph
 from sw.image import write_image
-from sw.schedule import program_cycles
 from tests.random_graphs import random_graph
 from tests.random_networks import random_network
 

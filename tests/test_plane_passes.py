@@ -13,17 +13,17 @@ from hdl.console import RefusedError
 from hdl.formats import basis, named
 from hdl.parameters import AcceleratorParameters
 from sw.allocation import mixed
-from sw.channel_order import sorted_by_planes
-from sw.compiler import compile_network, lower
+from sw.compiler.channel_order import sorted_by_planes
+from sw.compiler.compile import compile_network, lower
+from sw.compiler.planes import channel_bases, plane_count, split
+from sw.compiler.schedule import program_cycles
 from sw.executor import Instruction, Machine, Memories, codes_of, values_of
 from sw.export import integer_network
 from sw.graph import IMAGE, Convolution, IntegerGraph, Integers, Pooling
 from sw.models import build
-from sw.planes import channel_bases, plane_count, split
 from sw.precision import Precision
 from sw.quantizers import MixedDMBQWeight
 from sw.requantize import Requantization
-from sw.schedule import program_cycles
 from tests.accelerator_cases import case
 from tests.random_graphs import random_graph
 from tests.random_networks import random_convolution, random_images

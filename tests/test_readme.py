@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from hdl.formats import apot
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.data import CLASSES, digits
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.models import build
 from sw.precision import Precision
 from verif.demo import costs

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from hdl.layouts import Section
 from sw.__main__ import main
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.data import digits
-from sw.fitting import fitting_parameters
 from sw.image import read_image, write_image
 from tests.engine_bench import layer, program
 from tests.random_networks import random_network

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sw import training
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.data import digits
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.recipe import Recipe
 from tests.random_networks import thresholds_of
 from verif import reference

@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 from hdl.engine import Engine
 from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Section, Status
 from hdl.parameters import AcceleratorParameters
-from sw.schedule import COMMAND_CYCLES, layer_cycles
+from sw.compiler.schedule import COMMAND_CYCLES, layer_cycles
 from tests.nested_loops import DIMENSIONS
 
 PARAMETERS = AcceleratorParameters(

@@ -15,10 +15,10 @@ from hdl.layouts import Section
 from sw import checkpoint, training
 from sw.__main__ import main
 from sw.agreement import agreement
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.data import digits
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.image import read_image, write_image
 from sw.interchange import save
 from sw.lowering import interchange

@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 from hdl.layouts import LAYER
 from hdl.parameters import AcceleratorParameters
 from hdl.walker import Walker
-from sw.schedule import COMMAND_CYCLES, layer_cycles
+from sw.compiler.schedule import COMMAND_CYCLES, layer_cycles
 from tests.nested_loops import Fields, Step, walk
 
 OUTPUTS = ("output", "values", "residual")

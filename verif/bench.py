@@ -25,11 +25,11 @@ from hdl.files import write_text
 from hdl.formats import named
 from hdl.parameters import AcceleratorParameters
 from sw.bench import TIMED, training_step_ratio
-from sw.compiler import compile_network
+from sw.compiler.compile import compile_network
+from sw.compiler.fitting import fitting_parameters
 from sw.data import CLASSES, digits
 from sw.executor import Machine
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.graph import IMAGE, IntegerGraph
 from sw.image import write_image
 from sw.interchange import KIND, VERSION, Interchange, integers

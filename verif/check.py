@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from hdl.layouts import Status
 from sw.bits import Words
-from sw.compiler import Compiled
+from sw.compiler.compile import Compiled
+from sw.compiler.schedule import program_cycles
 from sw.driver import answered_results, encode_images, load_packets, response_length, run_packets
 from sw.executor import Machine
-from sw.schedule import program_cycles
 
 from .locating import Difference, Expected, differing_result, first_difference
 from .network import Exchange, accelerator, exchange

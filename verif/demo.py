@@ -12,15 +12,15 @@ from hdl.console import RefusedError
 from hdl.layouts import Section
 from sw import checkpoint, data
 from sw.agreement import agreement
-from sw.compiler import Compiled
+from sw.compiler.compile import Compiled
+from sw.compiler.fitting import fitting_parameters
+from sw.compiler.schedule import program_cycles
 from sw.export import integer_network
-from sw.fitting import fitting_parameters
 from sw.graph import Convolution, IntegerGraph
 from sw.image import read_image, write_hex, write_image
 from sw.pack import compile_named
 from sw.progress import Bar
 from sw.recipe import Recipe
-from sw.schedule import program_cycles
 from sw.training import train
 
 from .network import Answers, accelerator, classify

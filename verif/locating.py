@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdl.layouts import Section
-from sw.compiler import Compiled
+from sw.compiler.compile import Compiled
 from sw.executor import Instruction, Memories, fetch
 
 from .snapshots import FORMS, Recorder, Snapshot

@@ -15,9 +15,9 @@ from hdl.files import write_text
 from hdl.layouts import Status
 from hdl.parameters import AcceleratorParameters
 from sw.bits import Words
-from sw.compiler import Compiled
+from sw.compiler.compile import Compiled
+from sw.compiler.schedule import program_cycles
 from sw.driver import answered_results, encode_images, load_packets, response_length, run_packets, stream
-from sw.schedule import program_cycles
 
 from .simulators import ROOT, Bench, run
 

@@ -12,7 +12,8 @@ from hdl.files import write_text
 from hdl.layouts import LAYER, PASS, STREAM_WIDTH, LayerOpcode, Section
 from hdl.parameters import ADDRESS_WIDTH, VALUE_WIDTH, AcceleratorParameters
 from sw.bits import Words, field_bits, slice_words, struct_bits
-from sw.compiler import Compiled
+from sw.compiler.compile import Compiled
+from sw.compiler.schedule import COMMAND_CYCLES, FETCH_LATENCY
 from sw.driver import (
     answered_results,
     encode_images,
@@ -23,7 +24,6 @@ from sw.driver import (
 )
 from sw.executor import Instruction, Machine
 from sw.image import hex_lines
-from sw.schedule import COMMAND_CYCLES, FETCH_LATENCY
 
 from .locating import Difference
 from .network import exchange

@@ -7,8 +7,8 @@ from math import ceil
 from hdl.formats import APoT, Companded, Format, named
 from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH, SHIFT_WIDTH
 
+from ..compiler.shapes import output_shape, tensor_shapes
 from ..graph import IMAGE, Convolution, IntegerGraph
-from ..shapes import output_shape, tensor_shapes
 from .fixops import APOT_PRINTED, POT_PRINTED, UNIFORM, shift_add_cost
 from .sizes import product_table_bytes
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hdl.console import RefusedError
 from hdl.layouts import Section
 
-from ..compiler import Compiled
+from ..compiler.compile import Compiled
 from ..driver import encode_images
 from .datapath import Datapath
 from .hazards import Hazards

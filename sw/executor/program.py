@@ -11,7 +11,7 @@ from hdl.console import RefusedError
 from hdl.layouts import LAYER, LAYER_DIMENSIONS, LAYER_WORDS, PASS, STREAM_WIDTH, LayerOpcode, Status
 from hdl.parameters import AcceleratorParameters
 
-from ..schedule import layer_cycles
+from ..compiler.schedule import layer_cycles
 
 POOLINGS = (LayerOpcode.MAXIMUM, LayerOpcode.SUM)
 

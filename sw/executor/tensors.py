@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..placement import Codes, Values
+from ..compiler.placement import Codes, Values
 from .memories import Memories
 
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from hdl.console import RefusedError
 
+from ..compiler.shapes import Shape, output_shape
+from ..compiler.shapes import written as written_by
 from ..graph import IMAGE, Convolution, IntegerGraph, Node, Pooling
-from ..shapes import Shape, output_shape
-from ..shapes import written as written_by
 from .content import KIND, VERSION, Header, Interchange, read
 from .members import count, counts, format_of, member, objects, positive
 from .nodes import node_of

@@ -8,10 +8,10 @@ import numpy as np
 from hdl.console import RefusedError
 from hdl.formats import Basis
 
+from ..compiler.planes import channel_bases
 from ..graph import IMAGE, MULTIPLIER_WIDTH
 from ..interchange import KIND, VERSION, Header, Interchange, Tensors
 from ..models.pixels import IMAGE_FORMAT
-from ..planes import channel_bases
 from ..requantize import Requantization, requantization
 from .bounds import Array, Bound
 from .builder import Builder

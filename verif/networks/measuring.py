@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from hdl.console import RefusedError
 from hdl.files import write_text
 from hdl.layouts import Section
-from sw.compiler import Compiled, compile_network
+from sw.compiler.compile import Compiled, compile_network
+from sw.compiler.fitting import fitting_parameters
+from sw.compiler.schedule import program_cycles
 from sw.executor import Machine
-from sw.fitting import fitting_parameters
 from sw.graph import Convolution, IntegerGraph
 from sw.image import read_image, write_image
-from sw.schedule import program_cycles
 
 from .. import network, reference
 from ..simulators import ROOT, SimulationError

@@ -11,9 +11,9 @@ from hdl.formats import Basis, Format
 from hdl.formats.basis import COORDINATES
 from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH
 
+from ..graph import Integers
+from ..requantize import Requantization
 from .digits import MAX_PLACE, Digits
-from .graph import Integers
-from .requantize import Requantization
 
 Coordinates = tuple[int, ...]
 

@@ -2,7 +2,7 @@
 
 from hdl.console import RefusedError
 
-from .graph import IMAGE, Convolution, IntegerGraph, Node, Pooling
+from ..graph import IMAGE, Convolution, IntegerGraph, Node, Pooling
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""

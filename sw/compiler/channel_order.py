@@ -7,7 +7,7 @@ import numpy as np
 
 from hdl.formats import named
 
-from .graph import IMAGE, Convolution, IntegerGraph, Integers, Node, Pooling
+from ..graph import IMAGE, Convolution, IntegerGraph, Integers, Node, Pooling
 from .planes import channel_bases
 from .shapes import written
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .graph import IMAGE, Convolution, IntegerGraph
+from ..graph import IMAGE, Convolution, IntegerGraph
 from .shapes import Shape, output_shape
 
 

@@ -11,13 +11,13 @@ from hdl.formats import named
 from hdl.layouts import LayerOpcode
 from hdl.parameters import AcceleratorParameters
 
+from ..graph import Convolution, Encoding, Integers, Node, Pooling
+from ..requantize import Requantization
 from .commands import Command, Fields, linear_constants, pooling, window
 from .digits import Digits, weight_digits
-from .graph import Convolution, Encoding, Integers, Node, Pooling
 from .limits import check_command, fit
 from .placement import Codes, Placement, Values, direct_encoding, is_wide, kept_values, later_encodings
 from .planes import channel_bases, has_planes, plane_count, split
-from .requantize import Requantization
 from .shapes import Shape
 
 

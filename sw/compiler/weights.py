@@ -7,10 +7,10 @@ from hdl.console import RefusedError
 from hdl.layouts import CHANNEL, STREAM_WIDTH
 from hdl.parameters import BIAS_WIDTH, AcceleratorParameters
 
-from .bits import Words, code_words, slice_words, struct_bits
+from ..bits import Words, code_words, slice_words, struct_bits
+from ..graph import Integers
+from ..requantize import Requantization
 from .digits import Digits
-from .graph import Integers
-from .requantize import Requantization
 
 _TABLE_SIZE = 1 << 16
 

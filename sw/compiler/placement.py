@@ -8,8 +8,8 @@ from hdl.console import RefusedError
 from hdl.formats import Format, named
 from hdl.parameters import AcceleratorParameters
 
+from ..graph import IMAGE, Encoding, IntegerGraph, Node, Pooling
 from .digits import activation_digits
-from .graph import IMAGE, Encoding, IntegerGraph, Node, Pooling
 from .live_ranges import Buffer, allocate, demand
 from .shapes import Shape, last_readers, tensor_shapes
 

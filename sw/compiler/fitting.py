@@ -12,9 +12,9 @@ from hdl.formats import Companded, Format, Uniform, named
 from hdl.layouts import LAYER_WORDS
 from hdl.parameters import MAX_VALUE_WORDS, AcceleratorParameters, parameters_from
 
+from ..graph import Convolution, IntegerGraph, Pooling
 from .commands import Command
-from .compiler import lower
-from .graph import Convolution, IntegerGraph, Pooling
+from .compile import lower
 
 BLOCK_WORDS = 512
 """Words of a block memory at its widest, to a multiple of which memories are rounded up."""

@@ -8,10 +8,10 @@ from hdl.console import RefusedError
 from hdl.layouts import LayerOpcode
 from hdl.parameters import AcceleratorParameters
 
+from ..graph import Encoding, Integers
+from ..requantize import Requantization
 from .digits import Digits
-from .graph import Encoding, Integers
 from .placement import Codes, Values
-from .requantize import Requantization
 from .schedule import layer_cycles
 from .shapes import Shape
 

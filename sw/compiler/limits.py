@@ -17,7 +17,7 @@ from hdl.parameters import (
     AcceleratorParameters,
 )
 
-from .graph import SHIFT_LIMIT, Convolution, Encoding, Node, Pooling
+from ..graph import SHIFT_LIMIT, Convolution, Encoding, Node, Pooling
 
 LARGEST_VALUE = 1 << (VALUE_WIDTH - 1)
 """No value is farther from 0."""

@@ -1,0 +1,157 @@
+"""Compiler: an integer graph becomes the memories' contents for one accelerator."""
+
+from dataclasses import dataclass
+
+from hdl.console import RefusedError
+from hdl.formats import named
+from hdl.layouts import Section
+from hdl.parameters import AcceleratorParameters
+
+from ..bits import Words
+from ..graph import IMAGE, Convolution, IntegerGraph, Node
+from .channel_order import Orders, sorted_by_planes
+from .commands import Command
+from .input_layout import InputLayout, unfolded
+from .limits import check_node
+from .memories import Memories
+from .node_commands import commands_of
+from .placement import Placement, place_tensors
+from .planes import has_planes
+from .schedule import LayerSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """Contents of the memories: for each section its words as 32-bit slices, and how to use them.
+
+    Members
+    -------
+    results
+        Words of result memory.
+    classes
+        Results that count.
+    logit_scale
+        Real value of one unit of a result.
+    usage
+        Words in use of the memories that programs write: ``activation_words``, ``value_words`` and
+        ``result_words``.
+    """
+
+    parameters: AcceleratorParameters
+    sections: dict[Section, Words]
+    input: InputLayout
+    results: int
+    classes: int
+    logit_scale: float
+    schedule: tuple[LayerSchedule, ...]
+    usage: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lowered:
+    """A graph as commands, of which nothing is packed yet.
+
+    Members
+    -------
+    input
+        How a host lays out images.
+    placement
+        Where tensors lie.
+    nodes
+        Each node with its commands.
+    """
+
+    input: InputLayout
+    placement: Placement
+    nodes: tuple[tuple[Node, tuple[Command, ...]], ...]
+
+
+def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
+    """Place tensors and split nodes into commands and passes.
+
+    Raises
+    ------
+    RefusedError
+        If the graph does not fit the accelerator; the message names the layer and by how much.
+    """
+    seen, patches = unfolded(graph, lanes=parameters.lanes)
+    _check_image(seen)
+    orders = Orders()
+    if has_planes(parameters.format):
+        seen, orders = sorted_by_planes(seen, rows=parameters.rows)
+    placement = place_tensors(seen, parameters, orders=orders)
+    image, nodes = placement.codes[IMAGE], []
+    for node in seen.nodes:
+        source = placement.codes[node.source].format if isinstance(node, Convolution) else None
+        check_node(node, source_format=source, parameters=parameters)
+        nodes.append((node, tuple(commands_of(node, placement, parameters))))
+    layout = InputLayout(
+        shape=graph.input_shape,
+        kernel=patches.kernel,
+        stride=patches.stride,
+        padding=patches.padding,
+        fill=graph.fill,
+        digit_width=(len(image.digits[0][1]) - 1).bit_length(),
+        digits=len(image.digits),
+        words=image.shape[1] * image.shape[2] * image.pitch,
+    )
+    return Lowered(input=layout, placement=placement, nodes=tuple(nodes))
+
+
+def compile_network(graph: IntegerGraph, parameters: AcceleratorParameters) -> Compiled:
+    """Lower a graph and lay out every memory.
+
+    Raises
+    ------
+    RefusedError
+        If the graph does not fit the accelerator; the message names the layer and by how much.
+    """
+    lowered = lower(graph, parameters)
+    memories = Memories(parameters)
+    schedule = []
+    for index, (node, commands) in enumerate(lowered.nodes):
+        for command in commands:
+            memories.add(command, name=node.name)
+        schedule.append(_scheduled(lowered, index, parameters))
+    classes = len(graph.nodes[-1].multiplier)
+    return Compiled(
+        parameters=parameters,
+        sections=memories.sections(),
+        input=lowered.input,
+        results=-(-classes // parameters.requantizers),
+        classes=classes,
+        logit_scale=graph.logit_scale,
+        schedule=tuple(schedule),
+        usage={
+            "activation_words": lowered.placement.activation_words,
+            "value_words": lowered.placement.value_words,
+            "result_words": sum(each.fields["tiles"] for each in lowered.nodes[-1][1]) * parameters.groups,
+        },
+    )
+
+
+def _check_image(graph: IntegerGraph) -> None:
+    """Refuse an image whose codes a host cannot make of its pixels, which are levels."""
+    values = named(graph.input_format)
+    if values.levels != tuple(range(len(values.levels))):
+        raise RefusedError(
+            f"layer {graph.nodes[0].name!r}: images must be of a uniform format, not {values.name!r}"
+        )
+
+
+def _scheduled(lowered: Lowered, index: int, parameters: AcceleratorParameters) -> LayerSchedule:
+    node, commands = lowered.nodes[index]
+    macs = 0
+    if isinstance(node, Convolution):
+        pixels = commands[0].fields["output_height"] * commands[0].fields["output_width"]
+        macs = node.weights.size * pixels
+    return LayerSchedule(
+        name=node.name,
+        commands=len(commands),
+        passes=len(commands[0].passes),
+        cycles=sum(command.cycles(parameters) for command in commands),
+        macs=macs,
+        weight_words=sum(command.weight_words for command in commands),
+        activation_words=lowered.placement.live_activations[index],
+        value_words=lowered.placement.live_values[index],
+    )
