@@ -1,6 +1,8 @@
 """Options that several commands have, and their types."""
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,40 @@ data_dir_option = click.option(
     show_default=True,
     help="Folder of the files of mnist or fashion_mnist (IDX, .gz or plain) or cifar10 (binary version).",
 )
+
+accelerator_option = click.option(
+    "--accelerator",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="JSON that `python -m gen accelerator` wrote; without it, an accelerator is chosen to fit.",
+)
+
+
+def array_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command options for the array of an accelerator that is chosen to fit: one argument, `array`."""
+
+    @click.option(
+        "--weight-format",
+        help="Format of the array's weights, like uniform_b4 or basis_1, if an accelerator is chosen.",
+    )
+    @click.option("--rows", type=click.IntRange(min=1), help="Rows of the array that is chosen.")
+    @click.option("--lanes", type=click.IntRange(min=1), help="Lanes of the array that is chosen.")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        accelerator: Path | None,
+        weight_format: str | None,
+        rows: int | None,
+        lanes: int | None,
+        **kwargs: Any,
+    ) -> None:
+        options = {"weight_format": weight_format, "rows": rows, "lanes": lanes}
+        array = {name: value for name, value in options.items() if value is not None}
+        if accelerator and array:
+            name = next(iter(array)).replace("_", "-")
+            raise click.UsageError(f"--{name} must not be given with --accelerator, which has its own")
+        command(*args, accelerator=accelerator, array=array, **kwargs)
+
+    return wrapped
 
 
 class Bits(click.ParamType):

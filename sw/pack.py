@@ -1,11 +1,13 @@
 """Packing: from a checkpoint or an interchange file to the accelerator's memory image."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hdl.console import RefusedError
+
+from .options import accelerator_option, array_options
 
 if TYPE_CHECKING:
     from hdl.parameters import AcceleratorParameters
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     epilog="""\b
     Examples:
       python -m sw pack build/net.pt -o build/net.bin
+      python -m sw pack build/net.pt --weight-format basis_1 --rows 32 -o build/planes.bin
       python -m sw pack net.safetensors --accelerator build/accelerator.json --hex -o build/net.bin
     """
 )
@@ -29,13 +32,10 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The memory image to write.",
 )
-@click.option(
-    "--accelerator",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="JSON that `python -m gen accelerator` wrote; without it, an accelerator is chosen to fit.",
-)
+@accelerator_option
+@array_options
 @click.option("--hex", "as_hex", is_flag=True, help="Also write each memory as a $readmemh file.")
-def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) -> None:
+def pack(network: Path, output: Path, accelerator: Path | None, array: dict[str, Any], as_hex: bool) -> None:
     """Pack NETWORK, a checkpoint or an interchange file, into a memory image.
 
     Weights that are not on their format's grid are refused, never rounded.
@@ -50,7 +50,7 @@ def pack(network: Path, output: Path, accelerator: Path | None, as_hex: bool) ->
         raise click.UsageError("-o must not end in .hex when --hex writes such files beside it")
     integers = read_network(network)
     parameters = read_parameters(accelerator) if accelerator else None
-    compiled = compile_named(integers, parameters, name=str(network))
+    compiled = compile_named(integers, parameters, name=str(network), **array)
     write_image(output, compiled)
     files = [output, *(write_hex(output, compiled) if as_hex else [])]
     click.echo(f"wrote {', '.join(map(str, files))}")
@@ -76,13 +76,16 @@ def read_network(path: Path) -> "IntegerGraph":
 
 
 def compile_named(
-    network: "IntegerGraph", parameters: "AcceleratorParameters | None" = None, *, name: str
+    network: "IntegerGraph", parameters: "AcceleratorParameters | None" = None, *, name: str, **array: Any
 ) -> "Compiled":
-    """Compile a network, for what fits it by default; a refusal names where the network came from."""
+    """Compile a network, for what fits it by default; a refusal names where the network came from.
+
+    What is said of the `array` is for `fitting_parameters`.
+    """
     from .compiler.compile import compile_network
     from .compiler.fitting import fitting_parameters
 
     try:
-        return compile_network(network, parameters or fitting_parameters(network))
+        return compile_network(network, parameters or fitting_parameters(network, **array))
     except RefusedError as error:
         raise RefusedError(f"{name}: {error}") from error

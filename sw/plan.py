@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hdl.console import RefusedError
+
+from .options import accelerator_option, array_options
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,16 +23,14 @@ CLOCK = 100.0
     epilog="""\b
     Examples:
       python -m sw plan build/net.pt
+      python -m sw plan build/net.pt --weight-format basis_1 --rows 32
       python -m sw plan net.safetensors --accelerator build/accelerator.json --clock 250
       python -m sw plan build/net.bin --json
     """
 )
 @click.argument("network", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--accelerator",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="JSON that `python -m gen accelerator` wrote; without it, an accelerator is chosen to fit.",
-)
+@accelerator_option
+@array_options
 @click.option(
     "--clock",
     type=click.FloatRange(min=0, min_open=True),
@@ -37,12 +39,12 @@ CLOCK = 100.0
     help="Clock in MHz, for the images a second.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def plan(network: Path, accelerator: Path | None, clock: float, as_json: bool) -> None:
+def plan(network: Path, accelerator: Path | None, array: dict[str, Any], clock: float, as_json: bool) -> None:
     """Print what NETWORK, a checkpoint, an interchange file or a packed image, takes of its accelerator.
 
     The schedule is static: a simulation takes exactly these cycles.
     """
-    compiled = _compiled(network, accelerator)
+    compiled = _compiled(network, accelerator, array)
     if as_json:
         click.echo(json.dumps(summary(compiled, clock=clock), indent=2))
         return
@@ -54,7 +56,7 @@ def plan(network: Path, accelerator: Path | None, clock: float, as_json: bool) -
     click.echo(f"{summary(compiled, clock=clock)['images_per_second']:,.1f} images a second at {clock:g} MHz")
 
 
-def _compiled(network: Path, accelerator: Path | None) -> "Compiled":
+def _compiled(network: Path, accelerator: Path | None, array: dict[str, Any]) -> "Compiled":
     from .compiler.fitting import read_parameters
     from .image import MAGIC, read_image
     from .pack import compile_named, read_network
@@ -62,9 +64,11 @@ def _compiled(network: Path, accelerator: Path | None) -> "Compiled":
     parameters = read_parameters(accelerator) if accelerator else None
     with network.open("rb") as file:
         packed = file.read(len(MAGIC)) == MAGIC
+    if packed and array:
+        raise RefusedError(f"{network}: is packed for an array already, so none can be chosen")
     if packed:
         return read_image(network, parameters=parameters)
-    return compile_named(read_network(network), parameters, name=str(network))
+    return compile_named(read_network(network), parameters, name=str(network), **array)
 
 
 def summary(compiled: "Compiled", *, clock: float) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from hdl.console import RefusedError
+from sw.allocation import mixed
 from sw.compiler.compile import compile_network
 from sw.compiler.fitting import fitting_parameters
+from sw.executor import Machine
 from sw.export import integer_network
 from sw.models import build
 from sw.precision import Precision
+from sw.quantizers.mixed import MixedDMBQWeight
+from verif.reference import run
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5])
@@ -28,15 +33,17 @@ def test_a_network_compiles_for_what_fits_it(scheme: str, bits: int) -> None:
 @pytest.mark.parametrize(
     ("scheme", "bits", "weight_format", "tables"),
     [
-        ("dmbq", 2, "uniform_b5", 2),
-        ("dmbq", 3, "uniform_b8", 2),
-        ("dmbq", 4, "uniform_b9", 2),
+        ("dmbq", 2, "basis_1", 2),
+        ("dmbq", 4, "basis_1", 2),
+        ("dmbq_gauss", 3, "basis_1", 2),
         ("lcq", 2, "uniform_b8", 5),
         ("lcq", 4, "uniform_b8", 5),
     ],
 )
-def test_integers_stand_in_for_bases_and_learned_tables(scheme, bits, weight_format, tables) -> None:
-    """Largest levels 13, 90 and 133 of the bases; one table for each activation, and the pixels' digits."""
+def test_planes_run_bases_and_integers_stand_in_for_learned_tables(
+    scheme, bits, weight_format, tables
+) -> None:
+    """One table for each activation, and the pixels' digits."""
     precision = Precision(scheme=scheme, weight_bits=bits, activation_bits=bits)
     model = build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=precision)
     with torch.no_grad():
@@ -49,6 +56,48 @@ def test_integers_stand_in_for_bases_and_learned_tables(scheme, bits, weight_for
     assert parameters.weight_format == weight_format
     assert parameters.tables == tables
     assert parameters.encodings == max(tables - 1, 2)
+
+
+@pytest.mark.parametrize(("bits", "weight_format"), [(2, "uniform_b5"), (3, "uniform_b8"), (4, "uniform_b9")])
+def test_channels_of_different_bases_run_as_planes_too(bits: int, weight_format: str) -> None:
+    """Largest levels 13, 90 and 133 of the bases make their integers that wide."""
+    precision = Precision(scheme="dmbq", weight_bits=bits, activation_bits=4)
+    model = mixed(build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=precision))
+    for quantizer in model.modules():
+        if isinstance(quantizer, MixedDMBQWeight):
+            quantizer.bits[::3] = 1
+            quantizer.bits[1] = 0
+    network = integer_network(model.eval())
+    assert network.nodes[1].weight_format == weight_format
+    assert fitting_parameters(network).weight_format == "basis_1"
+
+
+@pytest.mark.parametrize("weight_format", ["basis_1", "uniform_b8", "uniform_b3"])
+def test_another_array_is_as_good(weight_format: str) -> None:
+    precision = Precision(scheme="uniform", weight_bits=3, activation_bits=3)
+    model = build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=precision)
+    network = integer_network(model.eval())
+    chosen = fitting_parameters(network, weight_format=weight_format, rows=8, lanes=4, cores=2)
+    assert (chosen.weight_format, chosen.rows, chosen.lanes, chosen.cores) == (weight_format, 8, 4, 2)
+    images = torch.randint(17, (4, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    found = Machine(compile_network(network, chosen)).run(images.numpy())
+    np.testing.assert_array_equal(found, run(network, images).logits.numpy())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rows": 300}, "rows must be an integer from 1 to 256, not 300"),
+        ({"lanes": 3}, "lanes must be a power of two"),
+        ({"weight_format": "uniform_b4u"}, "weight_format must be a signed format, not 'uniform_b4u'"),
+        ({"weight_format": "apot"}, "format must be a name like .* not 'apot'"),
+    ],
+)
+def test_arrays_that_there_are_not_are_refused(options: dict[str, object], message: str) -> None:
+    precision = Precision(scheme="uniform")
+    model = build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=precision)
+    with pytest.raises(RefusedError, match=message):
+        fitting_parameters(integer_network(model.eval()), **options)
 
 
 def test_too_many_tables_fit_no_accelerator() -> None:

@@ -20,6 +20,7 @@ from sw.compiler.schedule import program_cycles
 from sw.data import Dataset, digits
 from sw.export import integer_network
 from sw.layers import Quantized
+from sw.quantizers.mixed import MixedActivation, MixedDMBQWeight
 from verif import network
 from verif.__main__ import NETWORKS, main
 from verif.networks import measuring, report
@@ -42,6 +43,8 @@ bits = "4/4"
 shape = [1, 8, 8]
 images = 3
 """
+DRAWN = TABLE.replace("apot", "dmbq") + 'lba = "cp"\naverage_bits = [2.0, 2.0]\n'
+KINDS = (MixedDMBQWeight, MixedActivation)
 TRAINED = """
 [training]
 dataset = "digits"
@@ -164,7 +167,10 @@ def test_wrong_markers_are_refused(text: str, message: str) -> None:
         (HEAD + TABLE + "trained = 1\n", r"trained must be True or False, not 1"),
         (HEAD + TABLE + "trained = true\n", r"shape must be given of a network that is not trained"),
         (HEAD + TABLE.replace("shape = [1, 8, 8]\n", ""), r"shape must be given of a network that is not"),
-        (HEAD + TABLE + "epochs = 2\n", r"lba, after and epochs must come with a network that is trained"),
+        (HEAD + TABLE + "epochs = 2\n", r"after and epochs must come with a network that is trained"),
+        (HEAD + TABLE + "weight_format = 4\n", r"weight_format must be a format's name, not 4"),
+        (HEAD + DRAWN.replace('"cp"', '"lp"'), r"lba must be cp where bits are drawn, not 'lp'"),
+        (HEAD + DRAWN.replace("2.0", "2.2"), r"average_bits must be multiples of 0.5 where bits are drawn"),
         (HEAD + TRAINED.replace('"first"\nepochs', '"none"\nepochs'), r"after of 'second' must be .*'none'"),
         (HEAD + TRAINED.partition("[[")[0].replace("epochs = 1\n\n", "\n") + TABLE, r"have a epochs"),
         (HEAD + TRAINED.replace("float_epochs = 1", "float_epochs = 0"), r"float_epochs must be .* not 0"),
@@ -202,6 +208,19 @@ def test_random_networks_repeat_and_clip_what_is_rare() -> None:
     ]
     assert len(clips) == len(set(clips)) == 19
     assert all(0.1 < clip < 100 for clip in clips)
+
+
+def test_bits_are_drawn_from_all_around_the_average() -> None:
+    entry = replace(SMALL, scheme="dmbq", lba="cp", average_bits=(1.5, 4.0))
+    modules = list(random_network(entry, seed=0).modules())
+    weights, activations = ([each for each in modules if isinstance(each, kind)] for kind in KINDS)
+    assert len(weights) == 3
+    assert len(activations) == 4
+    for quantizer in weights:
+        counts = quantizer.bits.bincount()
+        assert (len(counts), counts.min()) == (4, counts.max())
+        assert (quantizer.bits.diff() != 0).sum() > len(quantizer.bits) / 2
+    assert all((quantizer.bits == 4).all() for quantizer in activations)
 
 
 def few(count: int = 64) -> Dataset:

@@ -115,7 +115,17 @@ def described(folder: Path, exported: Interchange, **changed: Any) -> list[Any]:
         (lambda *a: [*fitted(*a)[:-1], "none.json"], 1, "none.json: no such file or directory"),
         (lambda *a: described(*a, build_id="0badcafe"), 1, "not 0badcafe; generate it anew"),
         (lambda *a: described(*a, parameters={}), 1, "must be the JSON that `python -m gen accelerator`"),
-        (lambda *a: [*fitted(*a), "--rows", "8"], 2, "No such option"),
+        (
+            lambda *a: [*fitted(*a), "--rows", "8"],
+            2,
+            "--rows must not be given with --accelerator, which has",
+        ),
+        (lambda *a: [*fitted(*a)[:1], "--lanes", "3"], 1, "net.safetensors: network fits no accelerator: l"),
+        (
+            lambda *a: [*fitted(*a)[:1], "--weight-format", "apot"],
+            1,
+            "network fits no accelerator: format must be",
+        ),
         (lambda *a: [*fitted(*a), "--hex", "-o", "net.hex"], 2, "-o must not end in .hex when --hex writes"),
         (lambda *_: [], 2, "Missing argument 'NETWORK'"),
     ],

@@ -15,6 +15,10 @@ from sw.compiler.fitting import fitting_parameters
 from sw.compiler.schedule import program_cycles
 from sw.graph import Convolution, IntegerGraph
 from sw.image import write_image
+from sw.interchange import save
+from sw.lowering import interchange
+from sw.models import build
+from sw.precision import Precision
 from tests.random_graphs import random_graph
 from tests.random_networks import random_network
 
@@ -121,3 +125,17 @@ def test_a_chain_needs_no_values() -> None:
     rng = np.random.default_rng(0)
     graph = random_network(rng, weight_format="apot_k2n1o", activation_format="apot_k2n2u")
     assert fitting_parameters(graph).value_words == 0
+
+
+def test_an_array_is_chosen_for_a_network_but_not_for_a_packed_image(tmp_path: Path, image: Path) -> None:
+    precision = Precision(scheme="dmbq", weight_bits=2)
+    content = interchange(build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=precision).eval())
+    save(content, tmp_path / "net.safetensors")
+    arguments = ["--weight-format", "uniform_b5", "--rows", "32", "--json"]
+    found = json.loads(plan(tmp_path / "net.safetensors", *arguments).stdout)
+    assert (found["parameters"]["weight_format"], found["parameters"]["rows"]) == ("uniform_b5", 32)
+    usual = json.loads(plan(tmp_path / "net.safetensors", "--json").stdout)
+    assert (usual["parameters"]["weight_format"], usual["parameters"]["rows"]) == ("basis_1", 16)
+    result = plan(image, "--rows", "32")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("net.bin: is packed for an array already, so none can be chosen\n")

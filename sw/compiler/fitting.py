@@ -7,47 +7,59 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hdl.console import RefusedError
-from hdl.formats import Companded, Format, Uniform, named
+from hdl.formats import Basis, Companded, Format, Uniform, named
 from hdl.layouts import LAYER_WORDS
 from hdl.parameters import MAX_VALUE_WORDS, AcceleratorParameters, parameters_from
 
 from ..graph import Convolution, IntegerGraph, Pooling
 from .commands import Command
 from .compile import lower
+from .planes import channel_bases
 
 BLOCK_WORDS = 512
 """Words of a block memory at its widest, to a multiple of which memories are rounded up."""
 
 
-def fitting_parameters(graph: IntegerGraph) -> AcceleratorParameters:
+def fitting_parameters(
+    graph: IntegerGraph, *, weight_format: str | None = None, rows: int = 16, lanes: int = 16, cores: int = 1
+) -> AcceleratorParameters:
     """Default parameters, with the formats, widths and memories that the graph needs.
 
-    The array's weight format is the one most weights have; 8-bit layers then run as digits of it.  Plain
-    integers stand in for binary bases, which have no zero to pad with, and for learned tables, of which every
-    layer has its own.  Codes are as wide as the inner layers' inputs; a wider uniform input of the last layer
-    is cut into digits like an image.
+    The array's weight format is the one most weights have; 8-bit layers then run as digits of it.  Binary
+    bases run as planes of ±1.  Plain integers stand in for learned tables, of which every layer has its own.
+    Codes are as wide as the inner layers' inputs; a wider uniform input of the last layer is cut into digits
+    like an image.
+
+    Parameters
+    ----------
+    weight_format
+        Name of another weight format of the array.
+    rows, lanes, cores
+        As in `AcceleratorParameters`.
 
     Raises
     ------
     RefusedError
         If there is no such accelerator: its codes would be too wide, or its tables or words too many.
     """
-    weights: Counter[str] = Counter()
-    for layer in graph.nodes:
-        if isinstance(layer, Convolution):
-            narrow = not (isinstance(named(layer.weight_format), Uniform) and "b8" in layer.weight_format)
-            weights[layer.weight_format] += layer.weights.size if narrow else 0
     inner = _inner_formats(graph)
     code_width = max((values.code_width for values in inner), default=4)
     activation_width = max(code_width, *(values.level_width for values in inner), 1)
     # Channels that a pooling adds before its own are whole groups of so many.
     added = [node.channels_before for node in graph.nodes if isinstance(node, Pooling)]
     largest = min((before & -before for before in added if before), default=8)
-    requantizers = min(8, largest, 1 << (max(1, 32 // code_width).bit_length() - 1))
+    requantizers = min(
+        8, largest, rows & -rows, lanes & -lanes, 1 << (max(1, 32 // code_width).bit_length() - 1)
+    )
     try:
         chosen = AcceleratorParameters(
-            weight_format=_array_format(weights),
+            weight_format=weight_format or _array_format(graph),
+            rows=rows,
+            lanes=lanes,
+            cores=cores,
             code_width=code_width,
             activation_width=activation_width,
             requantizers=requantizers,
@@ -65,13 +77,28 @@ def _inner_formats(graph: IntegerGraph) -> list[Format]:
     return inner if last is None or (isinstance(last, Uniform) and inner) else [*inner, last]
 
 
-def _array_format(weights: Counter[str]) -> str:
-    """A format whose digits make the levels of all these, by how many weights have each."""
+def _array_format(graph: IntegerGraph) -> str:
+    """A format whose digits or planes make the levels of all weights, by how many have each."""
+    layers = [node for node in graph.nodes if isinstance(node, Convolution)]
+    weights: Counter[str] = Counter()
+    for layer in layers:
+        narrow = not (isinstance(named(layer.weight_format), Uniform) and "b8" in layer.weight_format)
+        weights[layer.weight_format] += layer.weights.size if narrow else 0
+    if 2 * sum(map(_weights_in_planes, layers)) > weights.total():
+        return Basis(coordinates=(1,)).name
     most = named(weights.most_common(1)[0][0])
     if 0 in most.codes and not isinstance(most, Companded):
         return most.name
     widest = max(named(name).level_width for name in weights if weights[name])
     return Uniform(bits=widest + 1).name
+
+
+def _weights_in_planes(layer: Convolution) -> int:
+    """Weights of the output channels that binary bases make; those of integers have some that are 0."""
+    channels = np.flatnonzero((layer.weights != 0).all(axis=(1, 2, 3)))
+    fmt = named(layer.weight_format)
+    bases = channel_bases(layer.weights[channels], layer.multiplier[channels], weight_format=fmt)
+    return layer.weights[0].size * sum(basis is not None for basis in bases)
 
 
 def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any]:

@@ -95,7 +95,14 @@ class _Work:
             named("training" if entry.trained else "making weights")
             graph, pictures, known = self._trained(entry) if entry.trained else self._random(entry)
             about = {"name": entry.name, "model": entry.model, "scheme": entry.scheme} | known
-            measured = measure(graph, pictures, cores=entry.cores, simulations=self._simulations, step=named)
+            measured = measure(
+                graph,
+                pictures,
+                weight_format=entry.weight_format,
+                cores=entry.cores,
+                simulations=self._simulations,
+                step=named,
+            )
         except (RefusedError, SimulationError) as error:
             raise RefusedError(f"{entry.name}: {str(error).partition(chr(10))[0]}") from error
         return about | measured
@@ -112,7 +119,8 @@ class _Work:
 
     def _random(self, entry: Entry) -> tuple[IntegerGraph, NDArray[np.uint8], Facts]:
         assert entry.shape is not None
-        seed, (weight, activation) = self._protocol.seed, entry.bits
+        seed = self._protocol.seed
+        weight, activation = entry.average_bits if entry.lba else entry.bits
         graph = integer_network(random_network(entry, seed=seed), entry.shape)
         pictures = random_images(entry.shape, count=entry.images, seed=seed + 1)
         return graph, pictures.numpy(), {"weight_bits": weight, "activation_bits": activation}

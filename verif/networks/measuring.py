@@ -6,7 +6,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,8 +125,9 @@ def measure(
     graph: IntegerGraph,
     pictures: NDArray[np.uint8],
     *,
-    cores: int,
     simulations: Simulations,
+    weight_format: str | None = None,
+    cores: int = 1,
     step: Step = lambda _: None,
 ) -> Facts:
     """Compare hardware with reference and executor, number by number.
@@ -137,8 +138,8 @@ def measure(
         The network.
     pictures
         Images (N, C, H, W).
-    cores
-        Of the accelerator.
+    weight_format, cores
+        Of the accelerator; see `fitting_parameters`.
     step
         Called with what is done next.
 
@@ -155,7 +156,7 @@ def measure(
         If the accelerator does not answer.
     """
     step("packing")
-    parameters = replace(fitting_parameters(graph), cores=cores)
+    parameters = fitting_parameters(graph, weight_format=weight_format, cores=cores)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.bin"
         write_image(path, compile_network(graph, parameters))

@@ -76,7 +76,8 @@ class Entry:
     bits
         Of a weight and of an activation.
     lba, average_bits, lba_ratio
-        As in a recipe; of a trained network only.
+        As in a recipe.  Of a network that is not trained the bits of every channel are drawn: the averages
+        must be multiples of 0.5, and `lba` be ``cp``.
     trained
         Whether it is trained; if not, its weights are random, and its other constants measured by random
         images.
@@ -88,8 +89,8 @@ class Entry:
         Of an image, and how many logits; a trained network has its data set's.
     images
         How many it is shown.
-    cores
-        Of the accelerator.
+    weight_format, cores
+        Of the accelerator; the format is chosen if it is not given.
 
     Raises
     ------
@@ -110,6 +111,7 @@ class Entry:
     shape: tuple[int, int, int] | None = None
     classes: int = 10
     images: int = 1
+    weight_format: str | None = None
     cores: int = 1
 
     def __post_init__(self) -> None:
@@ -130,11 +132,19 @@ class Entry:
                 raise TypeError(f"shape must be channels, height and width, not {self.shape!r}")
             for name, size in zip(("channels", "height", "width"), self.shape, strict=True):
                 check_int(name, size, low=1, high=1024)
-        if not self.trained and (self.lba or self.after or self.epochs):
-            raise ValueError("lba, after and epochs must come with a network that is trained")
+        if self.weight_format is not None and not isinstance(self.weight_format, str):
+            raise TypeError(f"weight_format must be a format's name, not {self.weight_format!r}")
+        if not self.trained and (self.after or self.epochs):
+            raise ValueError("after and epochs must come with a network that is trained")
+        if not self.trained and self.lba not in (None, "cp"):
+            raise ValueError(f"lba must be cp where bits are drawn, not {self.lba!r}")
         if self.epochs is not None:
             check_int("epochs", self.epochs, low=1)
         _ = self.recipe
+        if not self.trained and self.lba and any(2 * average % 1 for average in self.average_bits):
+            raise ValueError(
+                f"average_bits must be multiples of 0.5 where bits are drawn, not {self.average_bits!r}"
+            )
 
     @property
     def choices(self) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """Where a network's weights come from: training, or chance."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from hdl.console import RefusedError
+from sw.allocation import mixed
 from sw.comparison.cache import Cache
 from sw.comparison.execution import Outcome, execute, key
 from sw.comparison.protocol import Run
 from sw.data import Dataset
 from sw.layers import Quantized
 from sw.models import build
+from sw.quantizers.mixed import MAX_PLANES, MixedActivation, MixedQuantizer
 
 from .protocol import Entry
 
@@ -53,7 +57,8 @@ def random_images(shape: tuple[int, int, int], *, count: int, seed: int) -> Tens
 def random_network(entry: Entry, *, seed: int) -> nn.Module:
     """A network with random weights and batch normalization, in evaluation mode.
 
-    Running statistics, steps and clipping values are measured by random images.
+    With `lba`, channels have random bits, all that lie about the average as often.  Running statistics, steps
+    and clipping values are measured by random images.
     """
     assert entry.shape is not None
     torch.manual_seed(seed)
@@ -61,6 +66,8 @@ def random_network(entry: Entry, *, seed: int) -> nn.Module:
         entry.model, input_shape=entry.shape, classes=entry.classes, precision=entry.recipe.precision
     )
     generator = torch.Generator().manual_seed(seed)
+    if entry.lba:
+        _draw_bits(mixed(model), entry.average_bits, generator)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.copy_(0.5 + torch.rand(module.weight.shape, generator=generator))
@@ -77,6 +84,18 @@ def random_network(entry: Entry, *, seed: int) -> nn.Module:
     for hook in hooks:
         hook.remove()
     return model.eval()
+
+
+def _draw_bits(model: nn.Module, averages: tuple[float, float], generator: torch.Generator) -> None:
+    """Give every channel of weights and of activations bits, from as far below the average as above."""
+    for quantizer in model.modules():
+        if isinstance(quantizer, MixedQuantizer):
+            average = averages[isinstance(quantizer, MixedActivation)]
+            span = min(average, MAX_PLANES - average)
+            choices = torch.arange(math.ceil(average - span), math.floor(average + span) + 1)
+            channels = len(quantizer.bits)
+            drawn = choices.repeat(-(-channels // len(choices)))[:channels]
+            quantizer.bits.copy_(drawn[torch.randperm(channels, generator=generator)])
 
 
 def _measure_clipping(quantizer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
