@@ -37,7 +37,7 @@ def float_codes(model: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], Te
     model
         A quantized model in evaluation mode that can be exported.
     images
-        uint8, shape (batch, channels, height, width).
+        Integers that the graph takes, shape (batch, channels, height, width).
 
     Returns
     -------
@@ -64,11 +64,16 @@ def float_codes(model: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], Te
         for name, quantizer in lowering.quantizers.items()
     ]
     try:
-        logits = model(images)
+        logits = model(_real(images, model, scale=lowering.image_scale))
     finally:
         for hook in hooks:
             hook.remove()
     return codes, logits
+
+
+def _real(images: Tensor, model: nn.Module, *, scale: float) -> Tensor:
+    """What the model takes for images."""
+    return images if scale == 1 else images.to(next(model.parameters()).dtype) * scale
 
 
 def _used(quantizer: Quantizer) -> Tensor:

@@ -21,16 +21,15 @@ def encode_images(
     Raises
     ------
     ValueError
-        If the images have another shape, or a value that the digits cannot hold.
+        If the images have another shape, or a value that an image cannot hold.
     """
     if images.shape[1:] != layout.shape:
         raise ValueError(
             f"images must have shape (N, {', '.join(map(str, layout.shape))}), not {images.shape}"
         )
-    limit = 1 << (layout.digits * layout.digit_width)
-    if images.size and (images.min() < 0 or images.max() >= limit):
-        raise ValueError(f"images must hold integers from 0 to {limit - 1}")
-    padded = _bordered(images.astype(np.int64), layout)
+    if images.size and (images.min() < layout.lowest or images.max() > layout.highest):
+        raise ValueError(f"images must hold integers from {layout.lowest} to {layout.highest}")
+    padded = _bordered(images.astype(np.int64) - layout.lowest, layout)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (layout.kernel, layout.kernel), axis=(2, 3))
     patches = windows[:, :, :: layout.stride, :: layout.stride].transpose(0, 2, 3, 1, 4, 5)
     count, height, width = patches.shape[:3]

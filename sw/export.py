@@ -10,12 +10,17 @@ from hdl.console import RefusedError
 if TYPE_CHECKING:
     from torch import nn
 
+    from hdl.formats import Format
+
     from .checkpoint import Checkpoint
     from .graph import IntegerGraph
 
 
 def integer_network(
-    source: "Checkpoint | nn.Module", input_shape: tuple[int, int, int] | None = None
+    source: "Checkpoint | nn.Module",
+    input_shape: tuple[int, int, int] | None = None,
+    *,
+    image_format: "Format | None" = None,
 ) -> "IntegerGraph":
     """The integer graph of a quantized model: the very contents of its interchange file.
 
@@ -25,6 +30,8 @@ def integer_network(
         A checkpoint, or a model that `sw.quantize.quantize` returned.
     input_shape
         Channels, height, width of an image; a checkpoint and a `Network` know it.
+    image_format
+        The uniform format whose levels a model takes, None for 0 … 255; see `sw.lowering.lower`.
 
     Raises
     ------
@@ -35,10 +42,11 @@ def integer_network(
     from .checkpoint import Checkpoint
     from .interchange import integers
     from .lowering import interchange
+    from .models import IMAGE_FORMAT
 
     if isinstance(source, Checkpoint):
         return integers(interchange(source.network(), source.input_shape))
-    return integers(interchange(source, input_shape))
+    return integers(interchange(source, input_shape, image_format=image_format or IMAGE_FORMAT))
 
 
 @click.command(

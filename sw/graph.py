@@ -139,7 +139,7 @@ class IntegerGraph:
     logit_scale
         Real value of one unit of the result.
     input_format
-        Name of the unsigned format of the tensor `IMAGE`.
+        Name of the format of the tensor `IMAGE`, uniform; with a sign if an image's values have both.
     border
         Pixels that the host adds on every side of an image.
     fill

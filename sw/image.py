@@ -25,7 +25,7 @@ from .compiler.input_layout import InputLayout
 from .compiler.schedule import LayerSchedule
 
 MAGIC = b"APoTnet\n"
-VERSION = 2
+VERSION = 3
 _PREFIX = struct.Struct("<8sIII")
 
 

@@ -41,7 +41,7 @@ def input_options(command: Command) -> Command:
             "--input",
             "path",
             type=click.Path(dir_okay=False, path_type=Path),
-            help="Images as a NumPy file of integers (N, C, H, W), 0 … 255.",
+            help="Images as a NumPy file of integers (N, C, H, W): 0 … 255, or what the network takes.",
         ),
         click.option("--dataset", type=click.Choice(DATASETS), help="Or the test images of a data set."),
         data_dir_option,

@@ -109,6 +109,8 @@ def case(network: IntegerGraph, parameters: AcceleratorParameters, images: Integ
 def random_case(shape: str, seed: int, *, images: int = 2) -> Case:
     """Two convolutions of random shape, then a layer over the whole map; the ends have 8 bits now and then.
 
+    Every other image of 8 bits has a sign.
+
     Channels are few enough for a part of a tile, or enough for several tiles and words.
     """
     rng = np.random.default_rng([seed, *shape.encode()])
@@ -116,7 +118,8 @@ def random_case(shape: str, seed: int, *, images: int = 2) -> Case:
     bits = (parameters.code_width, 8)[seed % 2]
     ends = parameters.weight_format if rng.random() < 0.5 else "uniform_b8"
     channels, *size = input_shape = (int(rng.integers(2, 5)), *rng.integers(5, 9, 2).tolist())
-    layers, source, before = [], IMAGE, f"uniform_b{bits}u"
+    input_format = before = f"uniform_b{bits}{'' if seed % 4 == 3 else 'u'}"
+    layers, source = [], IMAGE
     for weights in (ends, parameters.weight_format):
         kernel = tuple(int(rng.integers(1, 1 + min(5, length))) for length in size)
         stride, padding = int(rng.integers(1, 4)), int(rng.integers(0, 1 + min(kernel) // 2 + 1))
@@ -133,13 +136,14 @@ def random_case(shape: str, seed: int, *, images: int = 2) -> Case:
     options |= {"weight_format": ends, "input_format": before}
     layers.append(random_convolution(rng, name="last", source=source, inputs=channels, **options))
     network = IntegerGraph(
-        input_shape=input_shape, nodes=tuple(layers), logit_scale=1.0, input_format=f"uniform_b{bits}u"
+        input_shape=input_shape, nodes=tuple(layers), logit_scale=1.0, input_format=input_format
     )
-    return case(network, parameters, rng.integers(0, 2**bits, (images, *input_shape)))
+    pictures = random_images(rng, input_shape, count=images, input_format=input_format)
+    return case(network, parameters, pictures)
 
 
 def graph_case(shape: str, seed: int, *, images: int = 1) -> Case:
-    """Blocks of everything that a graph can hold."""
+    """Blocks of everything that a graph can hold; images of odd seeds have a sign."""
     rng = np.random.default_rng([seed, *shape.encode(), 1])
     parameters, activations = small(shape), SHAPES[shape][0]
     graph = random_graph(
@@ -148,8 +152,10 @@ def graph_case(shape: str, seed: int, *, images: int = 1) -> Case:
         activation_formats=(activations, f"uniform_b{parameters.code_width}u"),
         rows=parameters.rows,
         requantizers=parameters.requantizers,
+        input_format=("uniform_b8u", "uniform_b8")[seed % 2],
     )
-    return case(graph, parameters, random_images(rng, graph.input_shape, count=images))
+    pictures = random_images(rng, graph.input_shape, count=images, input_format=graph.input_format)
+    return case(graph, parameters, pictures)
 
 
 def check_cases(cases: Sequence[Case], gaps: str, verilog: Path, simulator: str) -> None:

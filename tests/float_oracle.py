@@ -27,7 +27,7 @@ class Seen(NamedTuple):
 
 @torch.no_grad()
 def watched(model: nn.Module, lowering: Lowering, images: Tensor) -> Seen:
-    """Run images through the model in float64."""
+    """Run images, as the graph takes them, through the model in float64."""
     weights = {
         name: layer.quantized_weight()
         for name, layer in model.named_modules()
@@ -52,7 +52,7 @@ def watched(model: nn.Module, lowering: Lowering, images: Tensor) -> Seen:
 
     for tensor, name in lowering.quantizers.items():
         model.get_submodule(name).register_forward_hook(keep(tensor))
-    return Seen(codes, reals, model(images.double()))
+    return Seen(codes, reals, model(images.double() * lowering.image_scale))
 
 
 def random_images(shape: tuple[int, int, int], *, count: int, seed: int = 1) -> Tensor:
@@ -62,7 +62,9 @@ def random_images(shape: tuple[int, int, int], *, count: int, seed: int = 1) -> 
 
 
 @torch.no_grad()
-def calibrated(model: nn.Module, shape: tuple[int, int, int], *, seed: int = 0) -> nn.Module:
+def calibrated(
+    model: nn.Module, shape: tuple[int, int, int], *, seed: int = 0, images: Tensor | None = None
+) -> nn.Module:
     """Random gains, offsets and clipping values; running statistics and steps as of random images."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -75,7 +77,7 @@ def calibrated(model: nn.Module, shape: tuple[int, int, int], *, seed: int = 0) 
         if isinstance(module, Quantizer) and hasattr(module, "alpha"):
             module.alpha.copy_(1.5 + 2 * torch.rand((), generator=generator))
     model.train()
-    model(random_images(shape, count=16, seed=seed))
+    model(random_images(shape, count=16, seed=seed) if images is None else images)
     return model.eval()
 
 

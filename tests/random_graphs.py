@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from hdl.formats import named
 from hdl.parameters import VALUE_WIDTH
 from sw.graph import IMAGE, IntegerGraph, Node, Pooling
 from tests.random_networks import SPREAD, random_constants, random_convolution, random_encoding
@@ -20,6 +21,7 @@ def random_graph(
     activation_formats: tuple[str, ...],
     rows: int,
     requantizers: int,
+    input_format: str = "uniform_b8u",
     wide_format: str = "uniform_b8u",
     end_format: str = "uniform_b8",
 ) -> IntegerGraph:
@@ -37,7 +39,7 @@ def random_graph(
     shape = (int(rng.integers(1, 4)), *(int(size) for size in rng.integers(4, 8, 2)))
     border = int(rng.integers(0, 3))
     growing.shape = (shape[0], shape[1] + 2 * border, shape[2] + 2 * border)
-    growing.codes = {IMAGE: "uniform_b8u"}
+    growing.codes = {IMAGE: input_format}
     growing.convolution(length=3 if border else int(rng.integers(1, 4)), weight_format=end_format)
     growing.blocks(int(rng.integers(2, 4)))
     growing.end(wide_format=wide_format, end_format=end_format)
@@ -45,8 +47,9 @@ def random_graph(
         input_shape=shape,
         nodes=_without_unread(growing.nodes),
         logit_scale=1.0,
+        input_format=input_format,
         border=border,
-        fill=tuple(int(value) for value in rng.integers(0, 256, shape[0])) if border else (),
+        fill=_fill(rng, input_format, channels=shape[0]) if border else (),
     )
 
 
@@ -199,6 +202,11 @@ class _Growing:
             **self.source(),
         )
         self.nodes.append(node)
+
+
+def _fill(rng: Generator, input_format: str, *, channels: int) -> tuple[int, ...]:
+    lowest, *_, highest = named(input_format).grid
+    return tuple(rng.integers(lowest, highest + 1, channels).tolist())
 
 
 def _sizes(sizes: tuple[int, ...], length: int, options: dict[str, Any]) -> tuple[int, ...]:

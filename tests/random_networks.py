@@ -141,9 +141,12 @@ def random_network(
     return IntegerGraph(input_shape=input_shape, nodes=(*nodes, last), logit_scale=0.125)
 
 
-def random_images(rng: Generator, shape: tuple[int, int, int], *, count: int) -> Integers:
-    """Images (count, C, H, W) of 8-bit integers."""
-    return rng.integers(0, 256, (count, *shape))
+def random_images(
+    rng: Generator, shape: tuple[int, int, int], *, count: int, input_format: str = "uniform_b8u"
+) -> Integers:
+    """Images (count, C, H, W) of all levels of a uniform format."""
+    lowest, *_, highest = named(input_format).grid
+    return rng.integers(lowest, highest + 1, (count, *shape))
 
 
 def _rms(values: Integers) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hdl.formats import named
 from sw import training
 from sw.compiler.fitting import fitting_parameters
 from sw.compiler.schedule import program_cycles
@@ -56,7 +57,7 @@ def test_many_random_networks(shape: str, seed: int, gaps: str, tmp_path: Path, 
 
 
 def test_the_random_networks_cover_the_layers() -> None:
-    """Kernels 1 … 5, also oblong; strides 1 … 3; paddings; whole and partial tiles; one and many passes."""
+    """Kernels 1 … 5, also oblong; strides 1 … 3; paddings; signs; tiles whole or not; one or many passes."""
     cases = [random_case(shape, seed) for shape in SHAPES for seed in range(2 * len(GAPS))]
     layers = [(each.compiled.parameters, layer) for each in cases for layer in each.network.nodes[:2]]
     kernels = [layer.weights.shape[2:] for _, layer in layers]
@@ -64,6 +65,8 @@ def test_the_random_networks_cover_the_layers() -> None:
     assert {height == width for height, width in kernels} == {True, False}
     assert {layer.stride for _, layer in layers} == {1, 2, 3}
     assert {layer.padding for _, layer in layers} == {0, 1, 2, 3}
+    firsts = [(named(each.network.input_format).signed, each.network.nodes[0].padding > 0) for each in cases]
+    assert set(firsts) == {(True, True), (True, False), (False, True), (False, False)}
     assert {len(layer.multiplier) % p.rows == 0 for p, layer in layers} == {True, False}
     assert {-(-len(layer.multiplier) // p.rows) for p, layer in layers} == {1, 2, 3}
     assert {layer.weights.shape[1] > p.lanes for p, layer in layers} == {True, False}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sw.compiler.compile import compile_network
+from tests.random_networks import random_images
 from tests.test_executor import graph_for
 from verif.check import check
 from verif.reference import run as run_reference
@@ -28,7 +29,8 @@ def test_a_bias_is_found(place: int, shape: str, icarus: str) -> None:
     other = replace(
         graph, nodes=tuple(replace(each, bias=bias) if each is node else each for each in graph.nodes)
     )
-    images = np.random.default_rng(0).integers(0, 256, (1, *graph.input_shape))
+    rng, shape = np.random.default_rng(0), graph.input_shape
+    images = random_images(rng, shape, count=1, input_format=graph.input_format)
     right, wrong = (run_reference(each, torch.from_numpy(images)) for each in (graph, other))
     differs = right.values[str(node.values)] != wrong.values[str(node.values)]
     pixel = np.argwhere(differs.numpy()[0, channel])[0].tolist()

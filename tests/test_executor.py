@@ -32,6 +32,7 @@ from sw.graph import IntegerGraph
 from tests.accelerator_cases import SHAPES, random_case, small
 from tests.command_model import Machine as Model
 from tests.random_graphs import random_graph
+from tests.random_networks import random_images
 from tests.test_commands import COMMANDS, number, random_command, random_machine
 from tests.test_commands import SHAPES as COMMAND_SHAPES
 from tests.test_commands import parameters as command_parameters
@@ -49,18 +50,21 @@ ROOMY = {
 
 
 def graph_for(shape: str, seed: int) -> tuple[IntegerGraph, AcceleratorParameters]:
+    """A random graph; the images of odd seeds have a sign."""
     rng = np.random.default_rng([seed, *shape.encode()])
     parameters = replace(small(shape), **ROOMY)
     formats = (SHAPES[shape][0],)
     sizes = {"rows": parameters.rows, "requantizers": parameters.requantizers}
-    weights = parameters.weight_format
-    return random_graph(rng, weight_format=weights, activation_formats=formats, **sizes), parameters
+    weights, image = parameters.weight_format, ("uniform_b8u", "uniform_b8")[seed % 2]
+    ends = {"weight_format": weights, "input_format": image}
+    return random_graph(rng, activation_formats=formats, **ends, **sizes), parameters
 
 
 def check_graph(shape: str, seed: int) -> None:
     """Every tensor, as soon as its node has ended, and the results."""
     graph, parameters = graph_for(shape, seed)
-    images = np.random.default_rng(seed).integers(0, 256, (2, *graph.input_shape))
+    rng, shape = np.random.default_rng(seed), graph.input_shape
+    images = random_images(rng, shape, count=2, input_format=graph.input_format)
     expected = run_reference(graph, torch.from_numpy(images))
     lowered, machine = lower(graph, parameters), Machine(compile_network(graph, parameters))
     ends = np.cumsum([len(commands) for _, commands in lowered.nodes]) - 1

@@ -92,7 +92,16 @@ def handmade(
     slices_of = [channel >> place & 2**32 - 1 for place in (0, 32, 64)]
     channels = np.array([slices_of] * p.channel_words, dtype=np.uint32)
     layout = InputLayout(
-        shape=(2, 3, 3), kernel=1, stride=1, padding=0, fill=(), digit_width=4, digits=1, words=9
+        shape=(2, 3, 3),
+        lowest=0,
+        highest=15,
+        kernel=1,
+        stride=1,
+        padding=0,
+        fill=(),
+        digit_width=4,
+        digits=1,
+        words=9,
     )
     return Machine(
         Compiled(

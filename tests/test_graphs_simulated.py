@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hdl.formats import named
 from sw.graph import Convolution, Pooling
 from tests.accelerator_cases import GRAPHS, check_cases, graph_case, grouped, small, written
 
@@ -47,6 +48,7 @@ def test_the_random_graphs_cover_the_nodes() -> None:
         for seed in seeds:
             case = graph_case(shape, seed)
             seen["border"] += bool(case.network.border)
+            seen["signed image"] += named(case.network.input_format).signed
             seen["varied"] += len(np.unique(case.expected)) > 1
             for node in case.network.nodes:
                 seen[type(node).__name__] += 1
@@ -64,5 +66,5 @@ def test_the_random_graphs_cover_the_nodes() -> None:
                     seen["added channels"] += node.channels_before + node.channels_after > 0
                     seen["pooling as result"] += node.is_result
                     seen["padded pooling"] += node.padding > 0
-    assert len(seen) == 16
+    assert len(seen) == 17
     assert min(seen.values()) >= 2, seen

@@ -84,7 +84,7 @@ def test_what_is_written_is_read(compiled: Compiled, content: bytes, tmp_path: P
 def test_layout_of_the_file(compiled: Compiled, content: bytes) -> None:
     magic, version, length, checksum = PREFIX.unpack_from(content)
     header = content[PREFIX.size : PREFIX.size + length]
-    assert (magic, version, checksum) == (b"APoTnet\n", 2, crc32(header))
+    assert (magic, version, checksum) == (b"APoTnet\n", 3, crc32(header))
     payload = b"".join(words.astype("<u4").tobytes() for words in compiled.sections.values())
     assert content[PREFIX.size + length :] == payload
     assert json.loads(header)["build_id"] == SMALL.build_id
@@ -123,8 +123,8 @@ def test_every_flipped_bit_is_refused(content: bytes, tmp_path: Path) -> None:
 
 def test_other_files_and_versions_are_refused(content: bytes, tmp_path: Path) -> None:
     assert refusal(tmp_path, b"") == refusal(tmp_path, b"PK\3\4" + content)
-    newer = content[:8] + (3).to_bytes(4, "little") + content[12:]
-    assert refusal(tmp_path, newer) == "image version must be 2, not 3"
+    newer = content[:8] + (4).to_bytes(4, "little") + content[12:]
+    assert refusal(tmp_path, newer) == "image version must be 3, not 4"
     assert refusal(tmp_path, content + b"123") == "image must end after its sections, not 3 bytes later"
 
 

@@ -65,7 +65,11 @@ HEADER = [
     ({"input_shape": [1, 8, 0]}, "header: input_shape must be 3 integers of at least 1, not [1, 8, 0]"),
     ({"input_shape": "8x8"}, "header: input_shape must be a JSON array, not '8x8'"),
     ({"input_shape": [3, 8, 8]}, "header: input_scale must be 3 JSON real numbers"),
-    ({"input_format": "uniform_b8"}, "header: input_format must be an unsigned format, not 'uniform_b8'"),
+    ({"input_format": "log_b8"}, "header: input_format: format must be a name like"),
+    (
+        {"input_format": "uniform_b8", "fill": [-129]},
+        "header: fill must be 1 integers from -128 to 127, not [-129]",
+    ),
     ({"input_scale": [1]}, "header: input_scale must be 1 JSON real numbers, not [1]"),
     ({"input_offset": [0.5, 0.5]}, "header: input_offset must be 1 JSON real numbers, not [0.5, 0.5]"),
     ({"border": -1}, "header: border must be an integer of at least 0, not -1"),

@@ -51,10 +51,18 @@ def one_thread():
 class Comparison:
     """A model, its graph, and what both make of the same images."""
 
-    def __init__(self, model: nn.Module, shape: tuple[int, int, int], *, count: int = 4) -> None:
-        self.lowering = lower(model, shape)
+    def __init__(
+        self,
+        model: nn.Module,
+        shape: tuple[int, int, int],
+        *,
+        count: int = 4,
+        images: Tensor | None = None,
+        **options,
+    ) -> None:
+        self.lowering = lower(model, shape, **options)
         self.graph = integers(self.lowering.content)
-        images = random_images(shape, count=count)
+        images = random_images(shape, count=count) if images is None else images
         self.seen = watched(model, self.lowering, images)
         self.run = run_graph(self.graph, images, given=self.seen.codes)
         entries = self.lowering.content.header["nodes"]
@@ -303,7 +311,7 @@ def test_readers_with_equal_quantizers_share_codes():
 class Images(nn.Module):
     """One convolution of normalized pixels, and the mean."""
 
-    def __init__(self, pixels: Pixels, *, outputs: int = 6, groups: int = 1) -> None:
+    def __init__(self, pixels: nn.Module, *, outputs: int = 6, groups: int = 1) -> None:
         super().__init__()
         self.pixels, self.conv = pixels, unit(3, outputs, groups=groups)
         self.fc = nn.Linear(outputs, 3)

@@ -148,7 +148,7 @@ def test_whole_networks_equal_plain_loops(activation_format: str, seed: int) -> 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_whole_graphs_equal_plain_loops(seed: int) -> None:
-    """Residuals, poolings, depthwise layers, several encodings, and a border."""
+    """Residuals, poolings, depthwise layers, several encodings, a border, and an image with a sign."""
     rng = np.random.default_rng(seed)
     graph = random_graph(
         rng,
@@ -156,8 +156,9 @@ def test_whole_graphs_equal_plain_loops(seed: int) -> None:
         activation_formats=("apot_k2n2u", "uniform_b4u"),
         rows=4,
         requantizers=2,
+        input_format=("uniform_b8u", "uniform_b8")[seed % 2],
     )
-    check(graph, random_images(rng, graph.input_shape, count=1))
+    check(graph, random_images(rng, graph.input_shape, count=1, input_format=graph.input_format))
 
 
 def layer(**changed: Any) -> Convolution:

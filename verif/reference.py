@@ -124,7 +124,7 @@ def _scaled(node: Node, source: Tensor) -> Tensor:
 
 def _convolved(node: Convolution, levels: Tensor) -> Tensor:
     weights = torch.from_numpy(node.weights)
-    if int(weights.abs().sum(dim=(1, 2, 3)).max()) * int(levels.max()) >= EXACT_FLOAT:
+    if int(weights.abs().sum(dim=(1, 2, 3)).max()) * int(levels.abs().max()) >= EXACT_FLOAT:
         raise OverflowError(f"layer {node.name!r}: sums must stay below 2^53")
     convolved = functional.conv2d(
         levels.double(), weights.double(), stride=node.stride, padding=node.padding, groups=node.groups

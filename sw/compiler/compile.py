@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hdl.console import RefusedError
-from hdl.formats import named
+from hdl.formats import Uniform, named
 from hdl.layouts import Section
 from hdl.parameters import AcceleratorParameters
 
@@ -11,7 +11,7 @@ from ..bits import Words
 from ..graph import IMAGE, Convolution, IntegerGraph, Node
 from .channel_order import Orders, sorted_by_planes
 from .commands import Command
-from .input_layout import InputLayout, unfolded
+from .input_layout import InputLayout, counted, unfolded
 from .limits import check_node
 from .memories import Memories
 from .node_commands import commands_of
@@ -74,8 +74,9 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
     RefusedError
         If the graph does not fit the accelerator; the message names the layer and by how much.
     """
-    seen, patches = unfolded(graph, lanes=parameters.lanes)
-    _check_image(seen)
+    _check_image(graph)
+    values, unsigned = named(graph.input_format), counted(graph)
+    seen, patches = unfolded(unsigned, lanes=parameters.lanes)
     orders = Orders()
     if has_planes(parameters.format):
         seen, orders = sorted_by_planes(seen, rows=parameters.rows)
@@ -87,10 +88,12 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
         nodes.append((node, tuple(commands_of(node, placement, parameters))))
     layout = InputLayout(
         shape=graph.input_shape,
+        lowest=values.grid[0],
+        highest=values.max_level,
         kernel=patches.kernel,
         stride=patches.stride,
         padding=patches.padding,
-        fill=graph.fill,
+        fill=unsigned.fill,
         digit_width=(len(image.digits[0][1]) - 1).bit_length(),
         digits=len(image.digits),
         words=image.shape[1] * image.shape[2] * image.pitch,
@@ -131,9 +134,9 @@ def compile_network(graph: IntegerGraph, parameters: AcceleratorParameters) -> C
 
 
 def _check_image(graph: IntegerGraph) -> None:
-    """Refuse an image whose codes a host cannot make of its pixels, which are levels."""
+    """Refuse an image whose codes a host cannot make of its pixels, which are levels, by counting."""
     values = named(graph.input_format)
-    if values.levels != tuple(range(len(values.levels))):
+    if not isinstance(values, Uniform):
         raise RefusedError(
             f"layer {graph.nodes[0].name!r}: images must be of a uniform format, not {values.name!r}"
         )

@@ -4,7 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hdl.console import RefusedError
+from hdl.formats import Uniform, named
+
 from ..graph import IMAGE, Convolution, IntegerGraph
+from .limits import check_constants
 from .shapes import Shape, output_shape
 
 
@@ -12,25 +16,29 @@ from .shapes import Shape, output_shape
 class InputLayout:
     """How a host lays an image out in activation memory.
 
-    The image gets a border of `padding` pixels that hold `fill`, and is unfolded into patches of `kernel` ×
-    `kernel` pixels (1 leaves it as it is), whose values become the channels of one pixel; each value is cut
-    into digits of `digit_width` bits, and a pixel's words hold all channels' first digits, then all channels'
-    second digits, and so on.
+    Values are counted from the lowest one.  The image gets a border of `padding` pixels that hold `fill`, and
+    is unfolded into patches of `kernel` × `kernel` pixels (1 leaves it as it is), whose values become the
+    channels of one pixel; each value is cut into digits of `digit_width` bits, and a pixel's words hold all
+    channels' first digits, then all channels' second digits, and so on.
 
     Parameters
     ----------
     shape
         Channels, height, width of an image, without border.
+    lowest, highest
+        The least and the greatest value that an image may hold.
     kernel, stride, padding
         Of the patches.
     fill
-        What the border holds, one number a channel; empty for 0.
+        What the border holds, counted from the lowest value, one number a channel; empty for 0.
     digit_width, digits
     words
         Words of activation memory that an image takes.
     """
 
     shape: Shape
+    lowest: int
+    highest: int
     kernel: int
     stride: int
     padding: int
@@ -47,6 +55,54 @@ class Patches:
     kernel: int
     stride: int
     padding: int
+
+
+def counted(graph: IntegerGraph) -> IntegerGraph:
+    """The same network for images whose values are counted from the lowest level, if they have a sign.
+
+    A sum of products is then too large by ``-lowest · Σ weights``, which the bias takes off exactly.  Padding
+    inside the engine would be the lowest level instead of 0, so the host adds it; a kernel that another one's
+    padding is too much for gets weights of 0 around it.
+
+    Raises
+    ------
+    RefusedError
+        If a bias no longer fits, or a layer would pad a border that does not hold 0.
+    """
+    values = named(graph.input_format)
+    if not values.signed:
+        return graph
+    lowest, readers = values.grid[0], [node for node in graph.nodes if node.source == IMAGE]
+    padding = max(node.padding for node in readers if isinstance(node, Convolution))
+    if padding and graph.border and any(graph.fill):
+        raise RefusedError(
+            f"layer {readers[0].name!r}: a signed image must not be padded beyond a border that holds "
+            f"{graph.fill}"
+        )
+    border = graph.border + padding
+    fill = tuple(level - lowest for level in graph.fill or [0] * graph.input_shape[0])
+    return replace(
+        graph,
+        nodes=tuple(
+            _counting(node, lowest, padding=padding)
+            if isinstance(node, Convolution) and node.source == IMAGE
+            else node
+            for node in graph.nodes
+        ),
+        input_format=Uniform(bits=values.code_width, signed=False).name,
+        border=border,
+        fill=fill if border else (),
+    )
+
+
+def _counting(node: Convolution, lowest: int, *, padding: int) -> Convolution:
+    """A reader of an image that is counted from its lowest level and padded already."""
+    sums = node.weights.sum(axis=(1, 2, 3)).astype(object)  # never overflows
+    bias = node.bias + lowest * sums * node.multiplier
+    check_constants(node.name, "bias", bias)
+    ring = (padding - node.padding,) * 2
+    weights = np.pad(node.weights, ((0, 0), (0, 0), ring, ring))
+    return replace(node, weights=weights, bias=bias.astype(np.int64), padding=0)
 
 
 def unfolded(graph: IntegerGraph, *, lanes: int) -> tuple[IntegerGraph, Patches]:

@@ -1,9 +1,10 @@
 """The interchange file before packing: real weights on the grid, scales and the graph, in safetensors.
 
-The metadata entry ``network`` is JSON: kind, version, how the ends meet the world (see `IntegerGraph`), and
-the nodes in order of execution with the members of `Convolution` or `Pooling`; ``op`` says which.  What one
-writes is ``encodings``, each with tensor, format, ``scale`` (real value of one level) and ``zero`` (the level
-that stands for 0), and ``values``, with tensor and ``scale`` (real value of one unit).  Real values are for
+The metadata entry ``network`` is JSON: kind, version, how the ends meet the world (see `IntegerGraph`; images
+and ``fill`` are levels of ``input_format``, ``uniform_b8u`` or ``uniform_b8`` say), and the nodes in order of
+execution with the members of `Convolution` or `Pooling`; ``op`` says which.  What one writes is
+``encodings``, each with tensor, format, ``scale`` (real value of one level) and ``zero`` (the level that
+stands for 0), and ``values``, with tensor and ``scale`` (real value of one unit).  Real values are for
 readers that compute in floats; integers do not need them, nor do they need ``input_scale`` and
 ``input_offset``, which make a real number of a pixel, one each a channel.
 

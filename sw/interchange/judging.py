@@ -58,10 +58,11 @@ def integers(content: Interchange) -> IntegerGraph:
     if header.get("version") != VERSION:
         raise RefusedError(f"header: version must be {VERSION}, not {header.get('version')!r}: export again")
     channels, height, width = counts(header, "header", "input_shape", number=3, low=1)
-    input_format = format_of(header, "header", "input_format", signed=False)
+    input_format = format_of(header, "header", "input_format")
     fill = member(header, "header", "fill", list)
     if fill:
-        counts(header, "header", "fill", number=channels, low=0, high=input_format.max_level)
+        low, high = input_format.grid[0], input_format.max_level
+        counts(header, "header", "fill", number=channels, low=low, high=high)
     for key in ("input_scale", "input_offset"):
         _check_reals(header, key, number=channels)
     entries = objects(header, "header", "nodes")

@@ -65,13 +65,13 @@ def objects(values: Header, where: str, key: str) -> list[Header]:
     return found
 
 
-def format_of(entry: Header, where: str, key: str, *, signed: bool) -> Format:
-    """The format of that name."""
+def format_of(entry: Header, where: str, key: str, *, signed: bool | None = None) -> Format:
+    """The format of that name, signed or not if that matters."""
     try:
         fmt = named(member(entry, where, key, str))
     except (TypeError, ValueError) as error:
         raise RefusedError(f"{where}: {key}: {error}") from error
-    if fmt.signed != signed:
+    if signed not in (None, fmt.signed):
         raise RefusedError(
             f"{where}: {key} must be {'a signed' if signed else 'an unsigned'} format, not {fmt.name!r}"
         )

@@ -79,7 +79,8 @@ class Builder:
 
     def values(self, value: Value) -> Draft:
         """The node that writes a value as values."""
-        self._check_read(value)
+        if value.draft is None:
+            raise RefusedError("the image must be read by convolutions or linear layers")
         if value.quantizer is not None:
             raise RefusedError(
                 f"a value must not be quantized (by {value.quantizer_name}) where sums or averages read it"
@@ -106,6 +107,21 @@ class Builder:
             value = self._masked(value, mask.numpy())
         return self._encoded(value, codes, name)
 
+    def image(self, value: Value, quantizer: Quantizer | None, name: str) -> Value:
+        """The image as a layer reads it: as it is, or the levels of a quantizer of the model's input."""
+        if quantizer is None and value.quantizer is None:
+            return value
+        quantizer, name = self._quantizer(value, quantizer, name)
+        if (value.gain != 1).any() or value.offset.any():
+            raise RefusedError("the image must be quantized as it comes, without arithmetic before")
+        if isinstance(quantizer, MixedActivation):
+            raise RefusedError("the image must be quantized to the same bits in all channels")
+        fmt = quantizer.format
+        if not isinstance(fmt, Uniform):
+            raise RefusedError(f"the image must be quantized to uniform levels, not to {fmt.name}")
+        scale = codes_of(quantizer, name=name, dtype=self.dtype).scale
+        return replace(value, quantizer=quantizer, format=fmt).scaled(scale, 0.0)
+
     def codes_of_width(self, value: Value, quantizer: Quantizer | None, *, bits: int) -> Written:
         """Codes of which only those in a mixed quantizer's channels of so many bits mean something."""
         quantizer, _ = self._quantizer(value, quantizer, "")
@@ -115,7 +131,6 @@ class Builder:
 
     def _quantizer(self, value: Value, quantizer: Quantizer | None, name: str) -> tuple[Quantizer, str]:
         """What quantizes a value for a layer: the layer's quantizer, or the value's own."""
-        self._check_read(value)
         if value.quantizer is not None and quantizer is not None:
             raise RefusedError(f"input must be quantized once, not by {value.quantizer_name} and {name}")
         if quantizer is not None:
@@ -129,7 +144,6 @@ class Builder:
 
         So many bits that rounding counts for little; the model that was trained has none.
         """
-        self._check_read(value)
         signed = not (value.rectified or value.positive)
         highest = 2 ** (REAL_BITS - signed) - 1
         codes = Codes(
@@ -148,7 +162,7 @@ class Builder:
         bound
             What the result hardly exceeds, if more is known of it than follows from the value's.
         """
-        if value.draft is None or value.is_linear:
+        if value.is_linear or (value.draft is None and value.quantizer is None):
             return value.scaled(gain, offset, bound=bound)
         return self.copied(value).scaled(gain, offset, bound=bound)
 
@@ -206,13 +220,6 @@ class Builder:
         assert np.array_equal(draft.gain, value.gain), draft.name
         assert np.array_equal(draft.offset, value.offset), draft.name
         return draft
-
-    @staticmethod
-    def _check_read(value: Value) -> None:
-        if value.draft is None:
-            raise RefusedError(
-                "the image must be read by convolutions or linear layers that do not quantize it"
-            )
 
 
 def _fix_partials(draft: ConvolutionDraft) -> None:

@@ -11,7 +11,6 @@ from hdl.formats import Basis
 from ..compiler.planes import channel_bases
 from ..graph import IMAGE, MULTIPLIER_WIDTH
 from ..interchange import KIND, VERSION, Header, Interchange, Tensors
-from ..models.pixels import IMAGE_FORMAT
 from ..requantize import Requantization, requantization
 from .bounds import Array, Bound
 from .builder import Builder
@@ -20,8 +19,8 @@ from .units import HIGHEST, LOWEST, draft_moves, in_sums, units_of
 from .values import ConvolutionDraft, Draft, PoolingDraft, Shape, Value, Written
 
 
-def emitted(builder: Builder, result: Value, image_shape: Shape) -> tuple[Interchange, dict[str, str]]:
-    """The contents of an interchange file, and the quantizer of each tensor of codes.
+def emitted(builder: Builder, result: Value, image_shape: Shape) -> tuple[Interchange, dict[str, str], float]:
+    """The contents of an interchange file, the quantizer of each tensor of codes, and the image's scale.
 
     Raises
     ------
@@ -109,13 +108,14 @@ class _Emission:
         self.tensors: Tensors = {}
         self.logit_scale = 1.0
 
-    def content(self) -> tuple[Interchange, dict[str, str]]:
+    def content(self) -> tuple[Interchange, dict[str, str], float]:
+        assert self.image.format is not None
         nodes = [self._node(draft) for draft in self.drafts]
         header = {
             "kind": KIND,
             "version": VERSION,
             "input_shape": list(self.image.shape),
-            "input_format": IMAGE_FORMAT.name,
+            "input_format": self.image.format.name,
             "input_scale": self.image.gain.tolist(),
             "input_offset": self.image.offset.tolist(),
             "border": self.border,
@@ -126,7 +126,8 @@ class _Emission:
         quantizers = {
             name: written.quantizer for written, name in self.names.items() if written.quantizer is not None
         }
-        return Interchange(header=header, tensors=self.tensors), quantizers
+        scale = 1.0 if self.image.quantizer is None else float(self.image.gain[0])
+        return Interchange(header=header, tensors=self.tensors), quantizers, scale
 
     def _node(self, draft: Draft) -> Header:
         plain = draft is self.last and draft.residual is None
@@ -258,6 +259,8 @@ def _image(drafts: list[Draft], shape: Shape) -> Value:
     readers = [draft for draft in drafts if isinstance(draft, ConvolutionDraft) and draft.image is not None]
     images = [draft.image for draft in readers if draft.image is not None]
     for draft, image in zip(readers, images, strict=True):
+        if (image.quantizer is None, image.format) != (images[0].quantizer is None, images[0].format):
+            raise RefusedError(f"{draft.name}: the image must be quantized as for {readers[0].name}")
         same = np.array_equal(image.gain, images[0].gain) and np.array_equal(image.offset, images[0].offset)
         if not same:
             raise RefusedError(f"{draft.name}: the image must be normalized as for {readers[0].name}")
@@ -272,5 +275,6 @@ def _border(drafts: list[Draft], image: Value) -> tuple[int, list[int]]:
     for draft in readers:
         if draft.padding != readers[0].padding:
             raise RefusedError(f"{draft.name}: the image must be padded as for {readers[0].name}")
-    fill = np.rint(np.clip(-image.offset / image.gain, 0, IMAGE_FORMAT.max_level))
+    assert image.format is not None
+    fill = np.rint(np.clip(-image.offset / image.gain, image.format.grid[0], image.format.max_level))
     return readers[0].padding, fill.astype(np.int64).tolist()

@@ -15,7 +15,6 @@ from hdl.formats import Format
 
 from ..graph import Integers
 from ..layers import Quantized, QuantizedConv2d, QuantizedLinear
-from ..models.pixels import IMAGE_FORMAT
 from ..quantizers import MixedActivation, MixedQuantizer
 from .bounds import Array, Bound
 from .builder import Builder
@@ -118,8 +117,9 @@ def _layer(
 ) -> Value:
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     bias = np.zeros(len(weights.levels)) if layer.bias is None else layer.bias.detach().double().numpy()
-    if value.draft is None and value.quantizer is None and layer.input_quantizer is None:
-        return _of_image(builder, name, value, weights, bias, walk)
+    if value.draft is None:
+        image = builder.image(value, layer.input_quantizer, f"{name}.input_quantizer")
+        return _of_image(builder, name, image, weights, bias, walk)
     quantizer = layer.input_quantizer or value.quantizer
     if widths_of(quantizer):
         return _of_widths(builder, name, layer, value, weights, bias, walk)
@@ -247,8 +247,10 @@ def _of_pixels(
     walk: dict[str, int],
 ) -> Value:
     """A convolution of pixels, whose scale in each output channel is `gain`."""
+    assert image.format is not None
     reals = weights.scale.astype(np.float64)
-    spread = np.maximum(np.abs(image.offset), np.abs(image.gain * IMAGE_FORMAT.max_level + image.offset))
+    ends = (image.gain * level + image.offset for level in (image.format.grid[0], image.format.max_level))
+    spread = np.maximum(*map(np.abs, ends))
     # The second axis is the input channel, of which a depthwise output has one.
     offset, spread = (each[:, None] if walk["groups"] > 1 else each for each in (image.offset, spread))
     reach = (np.abs(weights.levels).sum(axis=(2, 3)) * spread).sum(axis=1)

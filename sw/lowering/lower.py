@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from hdl.console import RefusedError
+from hdl.formats import Format, Uniform
 
 from ..interchange import Interchange
 from ..layers import WEIGHTED, QuantizedConv2d, QuantizedLinear
@@ -32,23 +33,30 @@ class Lowering(NamedTuple):
     quantizers : dict
         For tensors of codes the name of a quantizer in the model that computes them in floats; there is none
         for the input of a linear layer that the model leaves real.
+    image_scale : float
+        By what the levels of an image are to be multiplied for the model: 1 unless it quantizes its input.
     """
 
     content: Interchange
     quantizers: dict[str, str]
+    image_scale: float
 
 
 class _Other:
     """What is no value, like a shape."""
 
 
-def interchange(model: nn.Module, input_shape: Shape | None = None) -> Interchange:
+def interchange(
+    model: nn.Module, input_shape: Shape | None = None, *, image_format: Format = IMAGE_FORMAT
+) -> Interchange:
     """The interchange contents of a quantized model; see `lower`."""
-    return lower(model, input_shape).content
+    return lower(model, input_shape, image_format=image_format).content
 
 
 @torch.no_grad()
-def lower(model: nn.Module, input_shape: Shape | None = None) -> Lowering:
+def lower(
+    model: nn.Module, input_shape: Shape | None = None, *, image_format: Format = IMAGE_FORMAT
+) -> Lowering:
     """Follow a quantized model, as it computes in evaluation mode, and write it as a graph of integers.
 
     Parameters
@@ -56,7 +64,10 @@ def lower(model: nn.Module, input_shape: Shape | None = None) -> Lowering:
     model
         What `sw.quantize.quantize` returned, or a `Network`; on the CPU.
     input_shape
-        Channels, height, width of an image of 0 … 255; a `Network` knows its own.
+        Channels, height, width of an image; a `Network` knows its own.
+    image_format
+        A uniform format, with a sign or not, whose levels are what the model takes.  If its first layer
+        quantizes what it takes, an image is the levels of that quantizer instead.
 
     Raises
     ------
@@ -70,6 +81,8 @@ def lower(model: nn.Module, input_shape: Shape | None = None) -> Lowering:
         if not model.precision.quantized:
             raise RefusedError("model must be quantized, not float (train with another --scheme)")
         input_shape = model.input_shape
+    if not isinstance(image_format, Uniform):
+        raise RefusedError(f"image_format must be a uniform format, not {image_format.name!r}")
     if input_shape is None:
         raise RefusedError("input_shape must be given: the model does not know its images' shape")
     device = next(model.parameters()).device
@@ -78,7 +91,7 @@ def lower(model: nn.Module, input_shape: Shape | None = None) -> Lowering:
     training = model.training
     model.eval()
     try:
-        walk = _Walk(model, input_shape)
+        walk = _Walk(model, input_shape, image_format)
         return Lowering(*emitted(walk.builder, walk.run(), input_shape))
     finally:
         model.train(training)
@@ -87,17 +100,18 @@ def lower(model: nn.Module, input_shape: Shape | None = None) -> Lowering:
 class _Walk:
     """One pass over the calls."""
 
-    def __init__(self, model: nn.Module, input_shape: Shape) -> None:
+    def __init__(self, model: nn.Module, input_shape: Shape, image_format: Format) -> None:
         self.model = model
         parameter = next(model.parameters())
         self.builder = Builder(parameter.dtype)
-        channels = input_shape[0]
+        channels, largest = input_shape[0], max(-image_format.grid[0], image_format.max_level)
         self.image = Value(
             draft=None,
             shape=input_shape,
             gain=np.ones(channels),
             offset=np.zeros(channels),
-            bound=Bound.certain(np.full(channels, float(IMAGE_FORMAT.max_level))),
+            bound=Bound.certain(np.full(channels, float(largest))),
+            format=image_format,
         )
         self._found: dict[fx.Node, Value | _Other] = {}
 

@@ -156,6 +156,8 @@ class Value:
         What was rectified, if others read that too.
     quantizer : Quantizer or None
         Rounds it, called `quantizer_name`.
+    format : Format or None
+        Of an image's levels; None for what is no image.
     """
 
     draft: Draft | None
@@ -172,6 +174,7 @@ class Value:
     base: "Value | None" = None
     quantizer: Quantizer | None = None
     quantizer_name: str = ""
+    format: Format | None = None
 
     @property
     def is_linear(self) -> bool:
