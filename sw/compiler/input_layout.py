@@ -8,7 +8,6 @@ from hdl.console import RefusedError
 from hdl.formats import Uniform, named
 
 from ..graph import IMAGE, Convolution, IntegerGraph
-from .limits import check_constants
 from .shapes import Shape, output_shape
 
 
@@ -67,7 +66,7 @@ def counted(graph: IntegerGraph) -> IntegerGraph:
     Raises
     ------
     RefusedError
-        If a bias no longer fits, or a layer would pad a border that does not hold 0.
+        If a layer would pad beyond a border that does not hold 0.
     """
     values = named(graph.input_format)
     if not values.signed:
@@ -97,12 +96,11 @@ def counted(graph: IntegerGraph) -> IntegerGraph:
 
 def _counting(node: Convolution, lowest: int, *, padding: int) -> Convolution:
     """A reader of an image that is counted from its lowest level and padded already."""
-    sums = node.weights.sum(axis=(1, 2, 3)).astype(object)  # never overflows
-    bias = node.bias + lowest * sums * node.multiplier
-    check_constants(node.name, "bias", bias)
+    # Where this overflows, sums of products do so too, and `check_node` refuses them.
+    bias = node.bias + lowest * node.weights.sum(axis=(1, 2, 3)) * node.multiplier
     ring = (padding - node.padding,) * 2
     weights = np.pad(node.weights, ((0, 0), (0, 0), ring, ring))
-    return replace(node, weights=weights, bias=bias.astype(np.int64), padding=0)
+    return replace(node, weights=weights, bias=bias, padding=0)
 
 
 def unfolded(graph: IntegerGraph, *, lanes: int) -> tuple[IntegerGraph, Patches]:

@@ -17,12 +17,10 @@ from hdl.parameters import (
     AcceleratorParameters,
 )
 
-from ..graph import SHIFT_LIMIT, Convolution, Encoding, Integers, Node, Pooling
+from ..graph import SHIFT_LIMIT, Convolution, Encoding, Node, Pooling
 
 LARGEST_VALUE = 1 << (VALUE_WIDTH - 1)
 """No value is farther from 0."""
-
-_CONSTANT_WIDTHS = {"multiplier": MULTIPLIER_WIDTH, "bias": BIAS_WIDTH}
 
 
 def check_node(node: Node, *, source_format: Format | None, parameters: AcceleratorParameters) -> None:
@@ -39,8 +37,10 @@ def check_node(node: Node, *, source_format: Format | None, parameters: Accelera
         If a sum, a constant or a threshold does not fit.
     """
     name = node.name
-    for part in _CONSTANT_WIDTHS:
-        check_constants(name, part, getattr(node, part))
+    for part, limit in (("multiplier", 1 << (MULTIPLIER_WIDTH - 1)), ("bias", 1 << (BIAS_WIDTH - 1))):
+        values = getattr(node, part)
+        if values.min() < -limit or values.max() >= limit:
+            raise RefusedError(f"layer {name!r}: {part} must lie in {-limit} … {limit - 1}")
     if node.shift.min() < 0 or node.shift.max() > SHIFT_LIMIT:
         raise RefusedError(f"layer {name!r}: shift must lie in 0 … {SHIFT_LIMIT}")
     reach = _reach(node, source_format, parameters)
@@ -55,13 +55,6 @@ def check_node(node: Node, *, source_format: Format | None, parameters: Accelera
         fit(name, "result", result, RESULT_WIDTH, "bits")
     for encoding in node.encodings:
         _check_encoding(name, encoding, parameters)
-
-
-def check_constants(name: str, part: str, values: Integers) -> None:
-    """Refuse multipliers or biases that do not fit (RefusedError)."""
-    limit = 1 << (_CONSTANT_WIDTHS[part] - 1)
-    if values.min() < -limit or values.max() >= limit:
-        raise RefusedError(f"layer {name!r}: {part} must lie in {-limit} … {limit - 1}")
 
 
 def _reach(node: Node, source_format: Format | None, parameters: AcceleratorParameters) -> list[int]:
