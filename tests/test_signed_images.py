@@ -102,22 +102,32 @@ def test_other_images_stay_as_they_are() -> None:
     assert counted(graph) is graph
 
 
-@pytest.mark.parametrize("options", [{}, {"border": 1}, {"groups": 2}])
+@pytest.mark.parametrize(
+    ("array", "options"),
+    [
+        ("apot_k2n1o", {}),
+        ("apot_k2n1o", {"border": 1}),
+        ("apot_k2n1o", {"groups": 2}),
+        ("basis_1", {"border": 1}),
+    ],
+)
 @pytest.mark.parametrize("input_format", FORMATS)
-def test_packed_images_of_both_signs_equal_the_reference(input_format: str, options: dict[str, int]) -> None:
+def test_packed_images_of_both_signs_equal_the_reference(
+    input_format: str, array: str, options: dict[str, int]
+) -> None:
     """The accelerator has the very program of unsigned images; only what the host sends is moved."""
-    rng = np.random.default_rng(len(options) + 7)
+    rng, parameters = np.random.default_rng(len(options) + 7), replace(WIDE, weight_format=array)
     graph = graph_of(rng, input_format, **options)
     images, lowest = images_of(rng, graph), named(input_format).grid[0]
-    compiled, unsigned = compile_network(graph, WIDE), compile_network(counted(graph), WIDE)
+    compiled, unsigned = compile_network(graph, parameters), compile_network(counted(graph), parameters)
     np.testing.assert_array_equal(
         Machine(compiled).run(images), run_reference(graph, torch.from_numpy(images)).logits.numpy()
     )
     for section, words in unsigned.sections.items():
         np.testing.assert_array_equal(compiled.sections[section], words)
     np.testing.assert_array_equal(
-        encode_images(images, layout=compiled.input, parameters=WIDE),
-        encode_images(images - lowest, layout=unsigned.input, parameters=WIDE),
+        encode_images(images, layout=compiled.input, parameters=parameters),
+        encode_images(images - lowest, layout=unsigned.input, parameters=parameters),
     )
 
 
