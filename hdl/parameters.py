@@ -17,6 +17,7 @@ VALUE_WIDTH = 18
 RESULT_WIDTH = 32
 ADDRESS_WIDTH = 24
 COORDINATE_WIDTH = 16
+MAX_DEPTH = 2**20
 MAX_VALUE_WORDS = 2**20
 MAX_WINDOW = 4096
 """The most values that are pooled into one; larger windows may overflow."""
@@ -46,7 +47,8 @@ class AcceleratorParameters:
     activation_width
         Bits of a decoded activation level, 1 to 16.
     depth
-        The most products a row sums in one pass; decides the accumulators' width.
+        Products of the largest level and activation that an accumulator holds the sum of; it decides the
+        width.  A pass may have more of smaller weights: the packer judges the weights themselves.
     tables
         Activation decoding tables held at a time.
     encodings
@@ -165,8 +167,8 @@ class AcceleratorParameters:
         return self.lanes // self.requantizers
 
     @property
-    def _accumulator_width(self) -> int:
-        """Bits of a row's accumulator, a sign included."""
+    def accumulator_width(self) -> int:
+        """Bits of a row's accumulator, a sign included even where sums are never below 0."""
         low, high = self.format.sum_range(depth=self.depth, activation_max=2**self.activation_width - 1)
         return max(high, -low).bit_length() + 1 if self.folded else signed_width(low, high)
 
@@ -178,14 +180,14 @@ class AcceleratorParameters:
     @property
     def sum_width(self) -> int:
         """Bits of the sum of all passes, scaled and biased."""
-        accumulator = max(self._accumulator_width, self.pooled_width)
+        accumulator = max(self.accumulator_width, self.pooled_width)
         products = accumulator + MULTIPLIER_WIDTH + (self.passes - 1).bit_length()
         return max(products, BIAS_WIDTH) + 1
 
     @property
     def limbs(self) -> int:
         """Multiplier blocks side by side that scale an accumulator at any place."""
-        placed = self._accumulator_width + 2**PASS_SHIFT_WIDTH - 1
+        placed = self.accumulator_width + 2**PASS_SHIFT_WIDTH - 1
         return -(-(max(placed, self.pooled_width) - 1) // LIMB_WIDTH)
 
     @property
@@ -233,7 +235,7 @@ _LIMITS = {
     "requantizers": 32,
     "code_width": 8,
     "activation_width": 16,
-    "depth": 2**20,
+    "depth": MAX_DEPTH,
     "tables": 16,
     "encodings": 64,
     "passes": 255,

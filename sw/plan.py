@@ -53,7 +53,13 @@ def plan(network: Path, accelerator: Path | None, array: dict[str, Any], clock: 
     console = Console()
     console.print(schedule_table(compiled, memories=True))
     console.print(memory_table(compiled))
-    click.echo(f"{summary(compiled, clock=clock)['images_per_second']:,.1f} images a second at {clock:g} MHz")
+    found = summary(compiled, clock=clock)
+    sums = found["accumulators"]
+    click.echo(
+        f"sums of a pass need {sums['used']} of {sums['bits']} bits, for which a depth of "
+        f"{sums['narrowest_depth']:,} is enough"
+    )
+    click.echo(f"{found['images_per_second']:,.1f} images a second at {clock:g} MHz")
 
 
 def _compiled(network: Path, accelerator: Path | None, array: dict[str, Any]) -> "Compiled":
@@ -89,17 +95,22 @@ def summary(compiled: "Compiled", *, clock: float) -> dict[str, Any]:
         "share_of_peak": macs / (cycles * p.rows * p.lanes),
         "images_per_second": p.cores * clock * 1e6 / cycles,
         "memories": {name: {"used": used, "words": words} for name, used, words in _memories(compiled)},
+        "accumulators": _accumulators(compiled),
         "parameters": asdict(p),
     }
 
 
 def schedule_table(compiled: "Compiled", *, memories: bool = False) -> "Table":
-    """Every layer's passes, cycles and share of the array's products; on request words of memory too."""
+    """Every layer's passes, cycles and share of the array's products; on request words of memory too.
+
+    With these come the bits of the accumulators that a layer may fill, of which poolings have no use.
+    """
     from rich.table import Table
 
     found = summary(compiled, clock=CLOCK)
     words = {"weight_words": "weights", "activation_words": "codes", "value_words": "values"}
-    shown = words if memories else {}
+    bits = {"sum_bits": f"of {compiled.parameters.accumulator_width} bits"}
+    shown = bits | words if memories else {}
     table = Table("layer", "passes", "MACs", "cycles", "of peak", *shown.values(), box=None)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -122,6 +133,17 @@ def memory_table(compiled: "Compiled") -> "Table":
     for name, used, words in _memories(compiled):
         table.add_row(name, f"{used:,}", f"{words:,}")
     return table
+
+
+def _accumulators(compiled: "Compiled") -> dict[str, int]:
+    """Bits that the widest sum of a pass needs, bits there are, and the least depth that would do."""
+    from .compiler.fitting import narrowest_depth
+
+    p, layers = compiled.parameters, compiled.schedule
+    used = max(layer.sum_bits for layer in layers)
+    scaled = max(layer.scaled_bits for layer in layers)
+    depth = narrowest_depth(p, sum_bits=used, scaled_bits=scaled)
+    return {"used": used, "bits": p.accumulator_width, "depth": p.depth, "narrowest_depth": depth}
 
 
 def _memories(compiled: "Compiled") -> list[tuple[str, int, int]]:

@@ -74,21 +74,29 @@ def test_commands_that_nobody_waits_for_are_refused() -> None:
 
 
 def handmade(
-    layers: list[Fields], *, passes: int = 1, held: int = 20, bias: int = 0, **sizes: Any
+    layers: list[Fields],
+    *,
+    passes: int = 1,
+    place: int = 0,
+    held: int = 20,
+    weights: int = 0x7777,
+    multiplier: int = 1,
+    bias: int = 0,
+    **sizes: Any,
 ) -> Machine:
     """A program for the small engine, whose passes have two words; an image of 3 × 3 pixels of one word.
 
-    All weights are 7, all multipliers 1; `held` weight words are there.
+    All weights are 7 unless said otherwise; `held` words of them are there.
     """
     p = replace(PARAMETERS, **{"program_words": 200, **sizes})
     words = {
-        Section.PROGRAM: program(layers, ({"count": 2},) * passes),
-        Section.WEIGHTS: [0x7777] * held,
+        Section.PROGRAM: program(layers, ({"count": 2, "shift": place},) * passes),
+        Section.WEIGHTS: [weights] * held,
         Section.TABLES: range(16),
         Section.BOUNDARIES: range(16),
     }
     sections = {section: np.array(each, dtype=np.uint32).reshape(-1, 1) for section, each in words.items()}
-    channel = 1 | (bias % 2**BIAS_WIDTH) << MULTIPLIER_WIDTH
+    channel = multiplier | (bias % 2**BIAS_WIDTH) << MULTIPLIER_WIDTH
     slices_of = [channel >> place & 2**32 - 1 for place in (0, 32, 64)]
     channels = np.array([slices_of] * p.channel_words, dtype=np.uint32)
     layout = InputLayout(
@@ -156,7 +164,16 @@ def test_values_may_be_written_over_their_residual() -> None:
 
 
 BOUNDS: list[tuple[str, list[Fields], dict[str, int]]] = [
-    ("command 0 must add at most 3 products in a pass", [CODES], {"depth": 3}),
+    (  # 4 products of 7 and 15; the accumulators hold 2 of -8 and 15.
+        "command 0 must have sums of at most 9 bits, not 10 in pass 1",
+        [CODES],
+        {"depth": 2, "activation_width": 4},
+    ),
+    (  # 4 weights of 2^30, times 2^17 in place 15.
+        r"command 0 must have weights times multipliers whose sums are below 2\^63",
+        [CODES],
+        {"weight_format": "pot_k5", "weights": 0x041041, "multiplier": 2**17 - 1, "place": 15},
+    ),
     (
         f"command 1 must pool at most {MAX_WINDOW} values",
         [VALUES, POOL | {"kernel_height": 65, "kernel_width": 65, "input_height": 1}],

@@ -12,8 +12,11 @@ from hdl.console import RefusedError
 from hdl.formats import named
 from hdl.parameters import AcceleratorParameters
 from sw.__main__ import main
+from sw.compiler.commands import Command
+from sw.compiler.digits import weight_digits
 from sw.compiler.fitting import fitting_parameters
-from sw.compiler.limits import check_command, check_node
+from sw.compiler.limits import check_command
+from sw.compiler.sums import check_sums
 from sw.compiler.weights import channel_words
 from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph
 from sw.interchange import KIND, VERSION, Interchange, save
@@ -37,13 +40,35 @@ def layer(weights: Any, **changed: Any) -> Convolution:
     return Convolution(**(values | changed))
 
 
+def summed(convolution: Convolution, *, parameters: AcceleratorParameters, place: int = 0) -> Command:
+    """A convolution of one pixel, of activations of 16 bits in this place."""
+    formats = {"values": named(convolution.weight_format), "array": parameters.format}
+    return Command(
+        fields={"to_results": 1},
+        passes=[{"shift": place}],
+        tables=[(0, 2**16 - 1)],
+        constants=Requantization(convolution.multiplier, convolution.bias, convolution.shift),
+        weights=convolution.weights,
+        digits=weight_digits(**formats),
+    )
+
+
 def test_sums_beyond_64_bits_are_not_lost() -> None:
     """2^17 products of 2^15 and 2^16 times 2^17 wrap to few bits in int64."""
     huge = layer(np.full(2**17, 32767))
     assert 2**17 * 32767 * 65535 * LARGEST >= 2**64
     with pytest.raises(RefusedError, match=r"^layer 'wide': result needs 66 bits, 34 more than the acc"):
-        check_node(huge, source_format=named("uniform_b16u"), parameters=WIDE)
-    check_node(replace(huge, shift=np.array([34])), source_format=named("uniform_b16u"), parameters=WIDE)
+        check_sums("wide", summed(huge, parameters=WIDE), WIDE)
+    small = replace(huge, shift=np.array([34]))
+    assert check_sums("wide", summed(small, parameters=WIDE), WIDE).result == 32
+
+
+def test_scaled_sums_beyond_the_datapath_are_refused() -> None:
+    """2^10 · 127 · (2^16 - 1) · (2^17 - 1) · 2^15 < 2^65, and a sign."""
+    chosen = AcceleratorParameters(weight_format="uniform_b8", activation_width=16, depth=2**10)
+    loud = layer(np.full(2**10, 127), weight_format="uniform_b8")
+    with pytest.raises(RefusedError, match=r"^layer 'wide': scaled sum needs 66 bits, 9 more than the acc"):
+        check_sums("wide", summed(loud, parameters=chosen, place=15), chosen)
 
 
 def test_corrections_beyond_64_bits_are_not_lost() -> None:

@@ -62,20 +62,6 @@ class Command:
     def weight_words(self) -> int:
         return 0 if self.weights is None else self.fields["tiles"] * sum(self.steps)
 
-    @property
-    def sum_width(self) -> int:
-        """Bits that hold the sum of the passes, each multiplied by its factor, whatever the activations."""
-        assert self.weights is not None
-        assert self.factors is not None
-        digits, size = self.factors.shape[1], self.weights[0].size
-        reach = [0] * digits
-        for index, (turn, table) in enumerate(zip(self.passes, self.tables, strict=True)):
-            reach[index % digits] += size * max(table) << turn["shift"]
-        # In Python's integers: what is too large for the hardware may be too large for 64 bits as well.
-        sums = np.abs(self.factors).astype(object) @ np.array(reach, dtype=object)
-        multiplier, bias, _ = (np.abs(each).astype(object) for each in self.constants)
-        return int((multiplier * sums + bias).max()).bit_length() + 1
-
     def cycles(self, parameters: AcceleratorParameters) -> int:
         pixels = self.fields["output_height"] * self.fields["output_width"]
         return layer_cycles(

@@ -18,6 +18,7 @@ from .node_commands import commands_of
 from .placement import Placement, place_tensors
 from .planes import has_planes
 from .schedule import LayerSchedule
+from .sums import SumBits, check_sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,14 @@ class Lowered:
         Where tensors lie.
     nodes
         Each node with its commands.
+    sums
+        What the sums of each node's commands need.
     """
 
     input: InputLayout
     placement: Placement
     nodes: tuple[tuple[Node, tuple[Command, ...]], ...]
+    sums: tuple[tuple[SumBits, ...], ...]
 
 
 def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
@@ -81,11 +85,12 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
     if has_planes(parameters.format):
         seen, orders = sorted_by_planes(seen, rows=parameters.rows)
     placement = place_tensors(seen, parameters, orders=orders)
-    image, nodes = placement.codes[IMAGE], []
+    image, nodes, sums = placement.codes[IMAGE], [], []
     for node in seen.nodes:
-        source = placement.codes[node.source].format if isinstance(node, Convolution) else None
-        check_node(node, source_format=source, parameters=parameters)
-        nodes.append((node, tuple(commands_of(node, placement, parameters))))
+        check_node(node, parameters)
+        commands = tuple(commands_of(node, placement, parameters))
+        nodes.append((node, commands))
+        sums.append(tuple(check_sums(node.name, command, parameters) for command in commands))
     layout = InputLayout(
         shape=graph.input_shape,
         lowest=values.grid[0],
@@ -98,7 +103,7 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
         digits=len(image.digits),
         words=image.shape[1] * image.shape[2] * image.pitch,
     )
-    return Lowered(input=layout, placement=placement, nodes=tuple(nodes))
+    return Lowered(input=layout, placement=placement, nodes=tuple(nodes), sums=tuple(sums))
 
 
 def compile_network(graph: IntegerGraph, parameters: AcceleratorParameters) -> Compiled:
@@ -154,6 +159,8 @@ def _scheduled(lowered: Lowered, index: int, parameters: AcceleratorParameters) 
         passes=len(commands[0].passes),
         cycles=sum(command.cycles(parameters) for command in commands),
         macs=macs,
+        sum_bits=max(each.widest for each in lowered.sums[index]),
+        scaled_bits=max(each.scaled for each in lowered.sums[index]),
         weight_words=sum(command.weight_words for command in commands),
         activation_words=lowered.placement.live_activations[index],
         value_words=lowered.placement.live_values[index],

@@ -1,6 +1,7 @@
 """Which accelerator a network needs, and reading the description of one that was generated."""
 
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 from hdl.console import RefusedError
 from hdl.formats import Basis, Companded, Format, Uniform, named
 from hdl.layouts import LAYER_WORDS
-from hdl.parameters import MAX_VALUE_WORDS, AcceleratorParameters, parameters_from
+from hdl.parameters import MAX_DEPTH, MAX_VALUE_WORDS, AcceleratorParameters, parameters_from
 
 from ..graph import Convolution, IntegerGraph, Pooling
 from .commands import Command
@@ -117,8 +118,13 @@ def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any
         "passes": max(len(command.passes) for command in commands),
         "tables": len({table for command in commands for table in command.tables}),
         "encodings": len({command.thresholds for command in commands if command.thresholds}),
-        "depth": max(node.weights[0].size for node, _ in lowered.nodes if isinstance(node, Convolution)),
     }
+    found = [each for commands_sums in lowered.sums for each in commands_sums]
+    sizes["depth"] = narrowest_depth(
+        replace(chosen, passes=max(sizes["passes"], chosen.passes)),
+        sum_bits=max(each.widest for each in found),
+        scaled_bits=max(each.scaled for each in found),
+    )
     # A memory that is large enough stays as it is.
     sizes |= {
         name: -(-count // BLOCK_WORDS) * BLOCK_WORDS
@@ -126,6 +132,20 @@ def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any
         if count > getattr(chosen, name)
     }
     return {name: max(count, getattr(chosen, name)) for name, count in sizes.items()}
+
+
+def narrowest_depth(parameters: AcceleratorParameters, *, sum_bits: int, scaled_bits: int) -> int:
+    """The least depth that gives accumulators, and sums of all passes, so many bits (see `LayerSchedule`).
+
+    It is more than `MAX_DEPTH` if none does.
+    """
+
+    def is_enough(depth: int) -> bool:
+        wide = replace(parameters, depth=depth)
+        return wide.accumulator_width >= sum_bits and wide.sum_width >= scaled_bits
+
+    depths = range(parameters.lanes, MAX_DEPTH + 1)
+    return depths.start + bisect_left(depths, True, key=is_enough)
 
 
 def _channel_words(commands: Sequence[Command], parameters: AcceleratorParameters) -> int:
@@ -139,7 +159,7 @@ def _channel_words(commands: Sequence[Command], parameters: AcceleratorParameter
 
 
 _MOST: dict[str, Any] = {
-    "depth": 2**20,
+    "depth": MAX_DEPTH,
     "passes": 255,
     "activation_words": 2**20,
     "value_words": MAX_VALUE_WORDS,

@@ -2,39 +2,31 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from hdl.console import RefusedError
-from hdl.formats import Format, named
+from hdl.formats import named
 from hdl.layouts import LAYER, PASS
 from hdl.parameters import (
     BIAS_WIDTH,
     COORDINATE_WIDTH,
     MAX_WINDOW,
     MULTIPLIER_WIDTH,
-    RESULT_WIDTH,
     VALUE_WIDTH,
     AcceleratorParameters,
 )
 
-from ..graph import SHIFT_LIMIT, Convolution, Encoding, Node, Pooling
+from ..graph import SHIFT_LIMIT, Encoding, Node, Pooling
 
 LARGEST_VALUE = 1 << (VALUE_WIDTH - 1)
 """No value is farther from 0."""
 
 
-def check_node(node: Node, *, source_format: Format | None, parameters: AcceleratorParameters) -> None:
-    """Refuse what the datapath cannot carry exactly, from the weights as they are.
-
-    Parameters
-    ----------
-    source_format
-        Format of the codes that a convolution reads; None for a pooling, which reads values.
+def check_node(node: Node, parameters: AcceleratorParameters) -> None:
+    """Refuse constants, windows and encodings that the datapath does not take; for sums see `check_sums`.
 
     Raises
     ------
     RefusedError
-        If a sum, a constant or a threshold does not fit.
+        If one does not fit.
     """
     name = node.name
     for part, limit in (("multiplier", 1 << (MULTIPLIER_WIDTH - 1)), ("bias", 1 << (BIAS_WIDTH - 1))):
@@ -43,35 +35,17 @@ def check_node(node: Node, *, source_format: Format | None, parameters: Accelera
             raise RefusedError(f"layer {name!r}: {part} must lie in {-limit} … {limit - 1}")
     if node.shift.min() < 0 or node.shift.max() > SHIFT_LIMIT:
         raise RefusedError(f"layer {name!r}: shift must lie in 0 … {SHIFT_LIMIT}")
-    reach = _reach(node, source_format, parameters)
-    constants = zip(reach, node.multiplier.tolist(), node.bias.tolist(), node.shift.tolist(), strict=True)
-    # In Python's integers: what is too large for the hardware may be too large for 64 bits as well.
-    totals = [(total * abs(m) + abs(b), s) for total, m, b, s in constants]
-    largest = max(total for total, _ in totals)
-    fit(name, "scaled sum", largest.bit_length() + 1, parameters.sum_width, "bits")
-    if node.is_result:
-        residual = LARGEST_VALUE if node.residual else 0
-        result = max((total >> shift) + residual for total, shift in totals).bit_length() + 1
-        fit(name, "result", result, RESULT_WIDTH, "bits")
+    if isinstance(node, Pooling):
+        _check_pooling(node)
     for encoding in node.encodings:
         _check_encoding(name, encoding, parameters)
 
 
-def _reach(node: Node, source_format: Format | None, parameters: AcceleratorParameters) -> list[int]:
-    """How far from 0 each channel's accumulator can get."""
-    if isinstance(node, Convolution):
-        assert source_format is not None
-        fit(node.name, "sum of one pass", node.weights[0].size, parameters.depth, "products")
-        sums = np.abs(node.weights).sum(axis=(1, 2, 3)).tolist()
-        return [total * source_format.max_level for total in sums]
-    assert isinstance(node, Pooling)
+def _check_pooling(node: Pooling) -> None:
     if node.padding >= min(node.kernel):
         raise RefusedError(f"layer {node.name!r}: padding must be less than the kernel, not {node.padding}")
-    if node.kind == "maximum":
-        return [LARGEST_VALUE] * len(node.multiplier)
-    window = node.kernel[0] * node.kernel[1]
-    fit(node.name, "pooled sum", window, MAX_WINDOW, "values")
-    return [window * LARGEST_VALUE] * len(node.multiplier)
+    if node.kind == "sum":
+        fit(node.name, "pooled sum", node.kernel[0] * node.kernel[1], MAX_WINDOW, "values")
 
 
 def _check_encoding(name: str, encoding: Encoding, parameters: AcceleratorParameters) -> None:

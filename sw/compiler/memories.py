@@ -74,12 +74,7 @@ class Memories:
         folds: list[Integers] = [np.zeros((command.fields["tiles"], p.rows), dtype=np.int64)]
         if command.weights is not None and command.digits is not None:
             copies = len(command.passes) // len(command.digits.places)
-            try:
-                words, folds = weight_words(
-                    command.weights, digits=command.digits, copies=copies, parameters=p
-                )
-            except ValueError as error:
-                raise RefusedError(f"layer {name!r}: {error}") from error
+            words, folds = weight_words(command.weights, digits=command.digits, copies=copies, parameters=p)
             address = self._weights.append(words)
         places = [turn["shift"] for turn in command.passes]
         channels = channel_words(

@@ -179,9 +179,7 @@ class _Node:
                 command = self._still(self._convolution(node, part, found.patterns, own, found.digits))
             else:
                 command = self._convolution(node, part, found.patterns, found.constants, found.digits)
-            command = replace(command, factors=found.factors)
-            fit(node.name, "scaled sum", command.sum_width, self._p.sum_width, "bits")
-            yield command
+            yield replace(command, factors=found.factors)
             start = end
 
     def _still(self, command: Command) -> Command:

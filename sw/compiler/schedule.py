@@ -25,6 +25,9 @@ class LayerSchedule:
     macs : int
         Multiply-accumulates of the layer itself, each weight and activation counted once however many
         digits it has.
+    sum_bits, scaled_bits : int
+        What the accumulators of a pass need for all activation codes there are, and the sum over passes,
+        scaled; a sign included.  Poolings have no use for the first.
     weight_words, activation_words, value_words : int
         Words of weights that it reads, and of the other two memories that are in use while it runs.
     """
@@ -34,6 +37,8 @@ class LayerSchedule:
     passes: int
     cycles: int
     macs: int
+    sum_bits: int
+    scaled_bits: int
     weight_words: int
     activation_words: int
     value_words: int

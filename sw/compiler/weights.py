@@ -42,19 +42,15 @@ def weight_words(
         If a weight has no digits.
     """
     p = parameters
-    outputs, inputs, height, width = weights.shape
-    tiles, words = -(-outputs // p.rows), -(-inputs // p.lanes)
-    values = np.array(sorted(digits.digits))
-    index = np.full((tiles * p.rows, words * p.lanes, height, width), np.searchsorted(values, 0), np.int32)
-    index[:outputs, :inputs] = _places_in(values, weights)
-    split = index.reshape(tiles, p.rows, words, p.lanes, height, width)
+    index = padded(weights, digits=digits, parameters=p)
+    split = index.reshape(-1, p.rows, index.shape[1] // p.lanes, p.lanes, *index.shape[2:])
     ordered = np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
 
     array = p.format
     code_of, fold_of = array.codes, {level: p.fold(level) for level in array.grid}
     narrowest = np.min_scalar_type(2**array.code_width - 1)
     turns, folds = [], []
-    for levels in zip(*(digits.digits[value] for value in values.tolist()), strict=True):
+    for levels in zip(*(digits.digits[value] for value in sorted(digits.digits)), strict=True):
         codes = np.array([code_of[level] for level in levels], dtype=narrowest)
         excess = np.array([fold_of[level] for level in levels], dtype=np.int64)
         turns.append(codes[ordered])
@@ -62,6 +58,25 @@ def weight_words(
     stacked = np.stack(turns * copies, axis=1)
     flat = stacked.reshape(-1, p.rows * p.lanes)
     return code_words(flat, width=array.code_width), folds
+
+
+def padded(weights: Integers, *, digits: Digits, parameters: AcceleratorParameters) -> NDArray[np.int32]:
+    """Where in the ascending levels of `digits` each weight is, of whole tiles and words.
+
+    What pads them is 0 or, where no weight can be, the first level.
+
+    Raises
+    ------
+    ValueError
+        If a weight has no digits.
+    """
+    p = parameters
+    outputs, inputs, height, width = weights.shape
+    rows, lanes = -(-outputs // p.rows) * p.rows, -(-inputs // p.lanes) * p.lanes
+    values = np.array(sorted(digits.digits))
+    index = np.full((rows, lanes, height, width), np.searchsorted(values, 0), np.int32)
+    index[:outputs, :inputs] = _places_in(values, weights)
+    return index
 
 
 def _places_in(values: Integers, weights: Integers) -> NDArray[np.int32]:

@@ -1,5 +1,6 @@
 """The datapath: what one command does to the memories of a batch of images."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from hdl.layouts import LayerOpcode
 from hdl.parameters import MAX_WINDOW, VALUE_WIDTH, AcceleratorParameters
 
 from .memories import Constants, Memories
-from .requantize import Scaling, as_codes, as_results, as_values, scaling
+from .requantize import Scaling, Turn, as_codes, as_results, as_values, scaling
 from .walk import Walk
 
 EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
@@ -81,37 +82,49 @@ class Datapath:
         return self._blocks[key]
 
     def _unpacked(self, walk: Walk, tiles: range) -> _Block:
-        p, instruction = self._p, walk.instruction
-        rows = len(tiles) * p.rows
-        matrices, reach, folds = [], [], []
-        start = 0
+        pools = walk.instruction.pools
+        turns = list(self._pooled_turns(walk, tiles) if pools else self._turns(walk, tiles))
+        found = scaling(walk.instruction, tiles, self._constants, self._p, turns=turns)
+        return _Block(weights=[] if pools else [self._exact(walk, each) for each in turns], scaling=found)
+
+    def _turns(self, walk: Walk, tiles: range) -> Iterator[Turn]:
+        """The passes of a convolution."""
+        instruction, rows = walk.instruction, len(tiles) * self._p.rows
+        start = instruction.fields["weights"]
         for steps, turn in zip(instruction.steps, instruction.passes, strict=True):
-            if instruction.pools:
-                window = instruction.taps if instruction.fields["opcode"] == LayerOpcode.SUM else 1
-                if window > MAX_WINDOW:
-                    raise RefusedError(f"command {instruction.index} must pool at most {MAX_WINDOW} values")
-                reach.append(np.full(rows, window * -LEAST_VALUE))
-                folds.append(np.zeros(rows, dtype=np.int64))
-                continue
             addresses = np.arange(tiles.start, tiles.stop)[:, None] * walk.step_count + np.arange(steps)
-            addresses += instruction.fields["weights"] + start
-            levels, excess = self._constants.weights(addresses, command=instruction.index)
+            levels, excess = self._constants.weights(addresses + start, command=instruction.index)
             start += steps
-            matrix = levels.transpose(0, 2, 1, 3).reshape(rows, -1)
-            # Where no weight can be 0, what pads the lanes counts here, but activations there are 0.
-            if 0 in p.format.codes and np.count_nonzero(matrix, axis=1).max() > p.depth:
-                raise RefusedError(
-                    f"command {instruction.index} must add at most {p.depth} products in a pass"
-                )
-            sums = abs(matrix).sum(axis=1) * int(self._constants.tables[turn["table"]].max())
-            exact = torch.float32 if sums.max() < EXACT_FLOAT32 else torch.float64
-            if sums.max() >= EXACT_FLOAT64:
-                raise RefusedError(f"command {instruction.index} must have sums below 2^53")
-            matrices.append(torch.from_numpy(matrix).to(exact))
-            reach.append(sums)
-            folds.append(excess.sum(axis=(1, 3)).reshape(rows))
-        found = scaling(instruction, tiles, self._constants, p, reach=np.stack(reach), folds=np.stack(folds))
-        return _Block(weights=matrices, scaling=found)
+            yield Turn(
+                weights=levels.transpose(0, 2, 1, 3).reshape(rows, -1),
+                least=0,
+                largest=int(self._constants.tables[turn["table"]].max()),
+                reads=(turn["offset"], turn["count"], turn["table"]),
+                folds=excess.sum(axis=(1, 3)).reshape(rows),
+            )
+
+    def _pooled_turns(self, walk: Walk, tiles: range) -> Iterator[Turn]:
+        """The passes of a pooling."""
+        instruction, rows = walk.instruction, len(tiles) * self._p.rows
+        window = instruction.taps if instruction.fields["opcode"] == LayerOpcode.SUM else 1
+        if window > MAX_WINDOW:
+            raise RefusedError(f"command {instruction.index} must pool at most {MAX_WINDOW} values")
+        for turn in instruction.passes:
+            yield Turn(
+                weights=np.ones((rows, 1), dtype=np.int64),
+                least=window * LEAST_VALUE,
+                largest=window * (-LEAST_VALUE - 1),
+                reads=(turn["offset"],),
+                folds=np.zeros(rows, dtype=np.int64),
+            )
+
+    def _exact(self, walk: Walk, turn: Turn) -> Tensor:
+        """Weights as floats in which the sums are exact."""
+        largest = abs(turn.weights).sum(axis=1).max() * turn.largest
+        if largest >= EXACT_FLOAT64:
+            raise RefusedError(f"command {walk.instruction.index} must have sums below 2^53")
+        exact = torch.float32 if largest < EXACT_FLOAT32 else torch.float64
+        return torch.from_numpy(turn.weights).to(exact)
 
     def _products(
         self, walk: Walk, tiles: range, band: range, turn: int, weights: Tensor, memories: Memories

@@ -10,8 +10,12 @@ from torch import Tensor
 from hdl.console import RefusedError
 from hdl.parameters import RESULT_WIDTH, VALUE_WIDTH, AcceleratorParameters
 
+from ..compiler.sums import Ends, accumulated, bits
 from .memories import Constants
 from .program import Fields, Instruction
+
+EXACT_INT64 = 1 << 63
+"""Sums below this do not wrap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +36,38 @@ class Scaling:
     shift: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What a pass sums, for the rows of a block of tiles.
+
+    Members
+    -------
+    weights : int64 array (rows, numbers)
+        What it multiplies the numbers it reads by.
+    least, largest : int
+        Of these numbers.
+    reads : tuple
+        Where from; passes in which that is equal read equal numbers.
+    folds : int64 array (rows,)
+        What the array adds too much.
+    """
+
+    weights: NDArray[np.int64]
+    least: int
+    largest: int
+    reads: tuple[int, ...]
+    folds: NDArray[np.int64]
+
+
 def scaling(
     instruction: Instruction,
     tiles: range,
     constants: Constants,
     parameters: AcceleratorParameters,
     *,
-    reach: NDArray[np.int64],
-    folds: NDArray[np.int64],
+    turns: list[Turn],
 ) -> Scaling:
-    """The constants of a block of tiles.
-
-    Parameters
-    ----------
-    reach
-        How far from 0 the sum of each pass and row gets, (passes, rows).
-    folds
-        What the array adds too much to it.
+    """The constants of a block of tiles, for the sums of so many passes.
 
     Raises
     ------
@@ -64,20 +83,61 @@ def scaling(
     # What is pooled has no place.
     places = np.array([[1 << current["shift"] * (not instruction.pools)] for current in instruction.passes])
     multiplier = by_pass["multiplier"] * places
+    if not instruction.pools:
+        _check_accumulators(instruction, multiplier, turns, p)
     # In Python's integers, which never wrap.
-    wide = multiplier.astype(object)
-    bias = (by_pass["bias"] + wide * folds).sum(axis=0)
-    most = int(((abs(wide) * reach).sum(axis=0) + abs(bias)).max())
-    bits = min(p.sum_width, 64)
-    if most.bit_length() + 1 > bits:
-        raise RefusedError(
-            f"command {instruction.index} must add at most {bits} bits, not {most.bit_length() + 1}"
-        )
+    bias = sum(by_pass["bias"] + multiplier.astype(object) * np.stack([each.folds for each in turns]))
+    low, high = _reach(instruction, multiplier, turns)
+    limit, needed = min(p.sum_width, 64), bits((low + bias, high + bias))
+    if needed > limit:
+        raise RefusedError(f"command {instruction.index} must add at most {limit} bits, not {needed}")
     return Scaling(
         multiplier=torch.from_numpy(multiplier),
         bias=torch.from_numpy(bias.astype(np.int64)),
         shift=torch.from_numpy(np.ascontiguousarray(by_pass["shift"][-1])),
     )
+
+
+def _check_accumulators(
+    instruction: Instruction,
+    multiplier: NDArray[np.int64],
+    turns: list[Turn],
+    parameters: AcceleratorParameters,
+) -> None:
+    """Refuse passes after which an accumulator that counts could have left its range."""
+    for number, (factors, turn) in enumerate(zip(multiplier, turns, strict=True), start=1):
+        counted = turn.weights[factors != 0]
+        ends = accumulated(*_halves(counted), largest=turn.largest, parameters=parameters)
+        if bits(ends) > parameters.accumulator_width:
+            raise RefusedError(
+                f"command {instruction.index} must have sums of at most {parameters.accumulator_width} bits, "
+                f"not {bits(ends)} in pass {number}"
+            )
+
+
+def _reach(instruction: Instruction, multiplier: NDArray[np.int64], turns: list[Turn]) -> Ends:
+    """How far the passes' multiplied sums together get in each row; equal reads are not counted apart."""
+    sizes = [abs(turn.weights).sum(axis=1).astype(object) for turn in turns]
+    if sum(abs(multiplier).astype(object) * np.stack(sizes)).max() >= EXACT_INT64:
+        raise RefusedError(
+            f"command {instruction.index} must have weights times multipliers whose sums are below 2^63"
+        )
+    whole: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    for factors, turn in zip(multiplier, turns, strict=True):
+        each = turn.weights * factors[:, None]
+        whole[turn.reads] = whole[turn.reads] + each if turn.reads in whole else each
+    numbers = {turn.reads: (turn.least, turn.largest) for turn in turns}
+    low, high = (np.zeros(multiplier.shape[1], dtype=object) for _ in range(2))
+    for reads, each in whole.items():
+        below, above = (half.astype(object) for half in _halves(each))
+        least, largest = numbers[reads]
+        low, high = low + below * largest + above * least, high + above * largest + below * least
+    return low, high
+
+
+def _halves(weights: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each row's sum of what is below 0, and of what is above."""
+    return np.minimum(weights, 0).sum(axis=1), np.maximum(weights, 0).sum(axis=1)
 
 
 def saturated(y: Tensor, *, width: int) -> Tensor:
