@@ -32,6 +32,12 @@ def array_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--rows", type=click.IntRange(min=1), help="Rows of the array that is chosen.")
     @click.option("--lanes", type=click.IntRange(min=1), help="Lanes of the array that is chosen.")
+    @click.option(
+        "--narrow",
+        is_flag=True,
+        default=None,
+        help="Choose accumulators no wider than the sums of these weights.",
+    )
     @functools.wraps(command)
     def wrapped(
         *args: Any,
@@ -39,9 +45,10 @@ def array_options(command: Callable[..., None]) -> Callable[..., None]:
         weight_format: str | None,
         rows: int | None,
         lanes: int | None,
+        narrow: bool | None,
         **kwargs: Any,
     ) -> None:
-        options = {"weight_format": weight_format, "rows": rows, "lanes": lanes}
+        options = {"weight_format": weight_format, "rows": rows, "lanes": lanes, "narrow": narrow}
         array = {name: value for name, value in options.items() if value is not None}
         if accelerator and array:
             name = next(iter(array)).replace("_", "-")

@@ -184,6 +184,11 @@ BOUNDS: list[tuple[str, list[Fields], dict[str, int]]] = [
         [CODES | {"passes": 3}],
         {"passes": 3, "bias": -(2**47), "value_words": 0},
     ),
+    (  # Passes that read the same together make 840, one of them 420.
+        "command 0 must add at most 49 bits, not 50",
+        [CODES | {"passes": 2}],
+        {"passes": 2, "bias": 2**47 - 300, "value_words": 0},
+    ),
 ]
 
 

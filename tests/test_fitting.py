@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from hdl.console import RefusedError
+from hdl.parameters import MAX_DEPTH, AcceleratorParameters
 from sw.allocation import mixed
 from sw.compiler.compile import compile_network
-from sw.compiler.fitting import fitting_parameters
+from sw.compiler.fitting import fitting_parameters, narrowest_depth
 from sw.executor import Machine
 from sw.export import integer_network
+from sw.graph import IMAGE, Convolution, IntegerGraph
 from sw.models import build
 from sw.precision import Precision
 from sw.quantizers.mixed import MixedDMBQWeight
@@ -120,3 +122,36 @@ def test_too_many_tables_fit_no_accelerator() -> None:
         fitting_parameters(deep)
     message = "network fits no accelerator: tables must be an integer from 1 to 16, not 19"
     assert str(caught.value) == message
+
+
+def long_sum(weight: int) -> IntegerGraph:
+    """One sum of 16384 products, which is more than the default's depth."""
+    constants = {part: np.array([1]) for part in ("multiplier", "bias", "shift")}
+    weights = np.full((1, 2**14, 1, 1), weight)
+    node = Convolution(name="long", source=IMAGE, weights=weights, weight_format="uniform_b4", **constants)
+    return IntegerGraph(input_shape=(2**14, 1, 1), nodes=(node,), logit_scale=1.0, input_format="uniform_b4u")
+
+
+def test_accumulators_are_as_wide_as_the_weights_need() -> None:
+    """With a sign, 4608 products of -8 and 15 take 21 bits, 2^14 of 1 and 15 take 19, of 7 and 15 take 22."""
+    small, large = long_sum(1), long_sum(7)
+    array = {"weight_format": "uniform_b4"}
+    assert fitting_parameters(small, **array).depth == AcceleratorParameters().depth
+    assert fitting_parameters(small, **array).accumulator_width == 21
+    assert fitting_parameters(large, **array) == fitting_parameters(large, **array, narrow=True)
+    for graph, bits in ((small, 19), (large, 22)):
+        narrow = fitting_parameters(graph, **array, narrow=True)
+        compiled = compile_network(graph, narrow)
+        assert narrow.accumulator_width == compiled.schedule[0].sum_bits == bits
+        assert replace(narrow, depth=narrow.depth - 1).accumulator_width == bits - 1
+        with pytest.raises(RefusedError, match=f"'long': sum of pass 1 needs {bits} bits, 1 more than the"):
+            compile_network(graph, replace(narrow, depth=narrow.depth - 1))
+
+
+def test_sums_over_passes_fit_too() -> None:
+    p = AcceleratorParameters(weight_format="uniform_b4", lanes=8)
+    assert narrowest_depth(p, sum_bits=2, scaled_bits=2) == 8
+    for needed in (50, 53):
+        depth = narrowest_depth(p, sum_bits=2, scaled_bits=needed)
+        assert replace(p, depth=depth - 1).sum_width < needed <= replace(p, depth=depth).sum_width
+    assert narrowest_depth(p, sum_bits=99, scaled_bits=2) == MAX_DEPTH + 1

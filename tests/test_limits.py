@@ -126,7 +126,7 @@ def test_networks_that_fit_no_accelerator_are_refused(changed: dict[str, Any], m
 def test_packing_such_a_network_says_so_in_one_line(tmp_path: Path) -> None:
     tensors = {"only.weight": np.array([65536, -65536, 65534, -65534], dtype=np.float32).reshape(2, 2, 1, 1)}
     tensors |= {"only.scale": np.array(1, dtype=np.float32)}
-    tensors |= {f"only.{part}": np.zeros(2, dtype=np.int64) for part in ("multiplier", "bias", "shift")}
+    tensors |= {f"only.{part}": np.full(2, 4) for part in ("multiplier", "bias", "shift")}
     entry = {"op": "convolution", "name": "only", "source": IMAGE, "weight_format": "basis_1_65535"}
     entry |= {"encodings": [], "values": None, "rectified": False, "residual": None}
     entry |= {"stride": 1, "padding": 0, "groups": 1}

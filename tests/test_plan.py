@@ -1,6 +1,7 @@
 """``python -m sw plan``: cycles, memories and images a second of networks that have not run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ def test_json_says_what_the_compiler_knows(graph: IntegerGraph, image: Path) -> 
         assert most <= found["memories"][memory]["used"] <= 1.5 * most
     assert found["memories"]["weights"]["used"] == sum(layer["weight_words"] for layer in found["layers"])
     assert found["parameters"]["lanes"] == 4
+    bits = [layer["sum_bits"] for layer in found["layers"]]
+    assert [each > 0 for each in bits] == [isinstance(node, Convolution) for node in graph.nodes]
+    sums = found["accumulators"]
+    assert (sums["used"], sums["bits"], sums["depth"]) == (max(bits), CHOSEN.accumulator_width, CHOSEN.depth)
+    assert CHOSEN.lanes <= sums["narrowest_depth"] <= CHOSEN.depth
+    compile_network(graph, replace(CHOSEN, depth=sums["narrowest_depth"]))
 
 
 def test_the_table(graph: IntegerGraph, image: Path) -> None:
@@ -75,8 +82,15 @@ def test_the_table(graph: IntegerGraph, image: Path) -> None:
     total = next(line for line in result.stdout.splitlines() if line.split()[:1] == ["total"])
     assert f"{cycles:,}" in total.split()
     assert f"{2 * 100e6 / cycles:,.1f} images a second at 100 MHz" in result.stdout
-    for node in graph.nodes:
-        assert node.name in result.stdout
+    lines = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.split()}
+    layers = compile_network(graph, CHOSEN).schedule
+    assert f"of {CHOSEN.accumulator_width} bits" in result.stdout
+    for layer in layers:
+        assert lines[layer.name][5] == (str(layer.sum_bits) if layer.sum_bits else "0")
+    used = max(layer.sum_bits for layer in layers)
+    assert (
+        f"sums of a pass need {used} of {CHOSEN.accumulator_width} bits, for which a depth" in result.stdout
+    )
 
 
 def test_fitting_parameters_take_any_graph(graph: IntegerGraph) -> None:
@@ -135,6 +149,9 @@ def test_an_array_is_chosen_for_a_network_but_not_for_a_packed_image(tmp_path: P
     found = json.loads(plan(tmp_path / "net.safetensors", *arguments).stdout)
     assert (found["parameters"]["weight_format"], found["parameters"]["rows"]) == ("uniform_b5", 32)
     usual = json.loads(plan(tmp_path / "net.safetensors", "--json").stdout)
+    narrow = json.loads(plan(tmp_path / "net.safetensors", "--narrow", "--json").stdout)
+    assert narrow["accumulators"]["depth"] == usual["accumulators"]["narrowest_depth"] < 4608
+    assert narrow["parameters"] == usual["parameters"] | {"depth": narrow["accumulators"]["depth"]}
     assert (usual["parameters"]["weight_format"], usual["parameters"]["rows"]) == ("basis_1", 16)
     result = plan(image, "--rows", "32")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -19,7 +19,7 @@ from sw.compiler.compile import compile_network, lower
 from sw.compiler.digits import Digits, weight_digits
 from sw.compiler.fitting import narrowest_depth
 from sw.compiler.schedule import program_cycles
-from sw.compiler.sums import SumBits, sum_bits
+from sw.compiler.sums import SumBits, accumulated, sum_bits
 from sw.executor import Machine
 from sw.graph import IMAGE, Convolution, IntegerGraph, Integers
 from sw.requantize import Requantization
@@ -254,6 +254,32 @@ def test_digits_that_cancel_are_judged_together() -> None:
     found = sum_bits(made, small("uniform_b5", activation_width=4))
     assert found.passes == (signed_width(-4 * 15 * 15, 0), signed_width(0, 4 * 15))
     assert found.scaled == signed_width(-5, 3 * 4 * 15 - 5)
+
+
+def test_planes_that_a_channel_lacks_do_not_count() -> None:
+    """Channels of one plane and of two: in the second pass the first one's signs are all -."""
+    digits = Digits(places=(0, 0), digits={0: (-1, -1), 1: (1, -1), 2: (-1, 1), 3: (1, 1)})
+    constants = Requantization(*(np.array([value] * 2) for value in (1, 0, 0)))
+    made = command(
+        LayerOpcode.CONVOLUTION,
+        passes=[{"shift": 0}] * 2,
+        tables=[(0, 3)] * 2,
+        weights=np.array([[0, 1] * 4, [0, 3] * 4])[:, :, None, None],
+        digits=digits,
+        factors=np.array([[5, 0], [5, 8]]),
+        constants=constants,
+    )
+    found = sum_bits(made, small("basis_1"))
+    assert found.passes == (signed_width(-4 * 3, 4 * 3),) * 2
+    assert found.scaled == signed_width(-4 * 3 * 13, 4 * 3 * 13)
+
+
+def test_ends_of_folded_rows() -> None:
+    """Levels -3 and 5 and activations up to 2: 0 instead of -6, and 10; both with 3 · 3 more."""
+    sums_of = {"below": np.array([-3]), "above": np.array([5]), "largest": 2}
+    folded, exact = small("apot_k2n1"), small("uniform_b4")
+    assert [each.tolist() for each in accumulated(**sums_of, parameters=folded)] == [[3], [19]]
+    assert [each.tolist() for each in accumulated(**sums_of, parameters=exact)] == [[-6], [10]]
 
 
 @pytest.mark.parametrize("weight_format", ["uniform_b4", "basis_5_8", "basis_1", "companded_0_1_3_4"])

@@ -25,7 +25,13 @@ BLOCK_WORDS = 512
 
 
 def fitting_parameters(
-    graph: IntegerGraph, *, weight_format: str | None = None, rows: int = 16, lanes: int = 16, cores: int = 1
+    graph: IntegerGraph,
+    *,
+    weight_format: str | None = None,
+    rows: int = 16,
+    lanes: int = 16,
+    cores: int = 1,
+    narrow: bool = False,
 ) -> AcceleratorParameters:
     """Default parameters, with the formats, widths and memories that the graph needs.
 
@@ -40,6 +46,9 @@ def fitting_parameters(
         Name of another weight format of the array.
     rows, lanes, cores
         As in `AcceleratorParameters`.
+    narrow
+        Accumulators are no wider than the sums of these weights need.  Otherwise they have the default's
+        depth at least, and mostly take the network when it has been trained further.
 
     Raises
     ------
@@ -65,7 +74,9 @@ def fitting_parameters(
             activation_width=activation_width,
             requantizers=requantizers,
         )
-        return replace(chosen, **_needed(graph, chosen))
+        needed = _needed(graph, chosen)
+        depth = needed["depth"] if narrow else max(needed["depth"], chosen.depth)
+        return replace(chosen, **needed | {"depth": depth})
     except ValueError as error:
         raise RefusedError(f"network fits no accelerator: {error}") from error
 
@@ -103,7 +114,7 @@ def _weights_in_planes(layer: Convolution) -> int:
 
 
 def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any]:
-    """Sizes with which the graph fits, not below the chosen ones."""
+    """Sizes with which the graph fits, not below the chosen ones, and the least depth."""
     lowered = lower(graph, replace(chosen, **_MOST))
     commands = [command for _, commands in lowered.nodes for command in commands]
     words = {
@@ -114,24 +125,25 @@ def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any
         "program_words": sum(LAYER_WORDS + len(command.passes) for command in commands) + LAYER_WORDS,
         "result_words": sum(each.fields["tiles"] for each in lowered.nodes[-1][1]) * chosen.groups,
     }
-    sizes = {
+    sizes: dict[str, Any] = {
         "passes": max(len(command.passes) for command in commands),
         "tables": len({table for command in commands for table in command.tables}),
         "encodings": len({command.thresholds for command in commands if command.thresholds}),
     }
-    found = [each for commands_sums in lowered.sums for each in commands_sums]
-    sizes["depth"] = narrowest_depth(
-        replace(chosen, passes=max(sizes["passes"], chosen.passes)),
-        sum_bits=max(each.widest for each in found),
-        scaled_bits=max(each.scaled for each in found),
-    )
     # A memory that is large enough stays as it is.
     sizes |= {
         name: -(-count // BLOCK_WORDS) * BLOCK_WORDS
         for name, count in words.items()
         if count > getattr(chosen, name)
     }
-    return {name: max(count, getattr(chosen, name)) for name, count in sizes.items()}
+    sizes = {name: max(count, getattr(chosen, name)) for name, count in sizes.items()}
+    sums = [each for sums_of_commands in lowered.sums for each in sums_of_commands]
+    depth = narrowest_depth(
+        replace(chosen, **sizes),
+        sum_bits=max(each.widest for each in sums),
+        scaled_bits=max(each.scaled for each in sums),
+    )
+    return sizes | {"depth": depth}
 
 
 def narrowest_depth(parameters: AcceleratorParameters, *, sum_bits: int, scaled_bits: int) -> int:
