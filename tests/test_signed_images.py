@@ -153,10 +153,10 @@ def test_a_bias_that_no_longer_fits_is_refused() -> None:
     )
     with pytest.raises(RefusedError, match=f"layer 'left': bias must lie in {-(2**47)} … {2**47 - 1}$"):
         compile_network(replace(graph, nodes=(left, *graph.nodes[1:])), WIDE)
-    # What comes to 0 modulo 2^64.
+    # What comes to 0 modulo 2^64 has weights that are no levels.
     large = replace(left, weights=left.weights * 0, bias=left.bias * 0, multiplier=left.multiplier << 10)
     large.weights[:, 0, 0, 0] = 2**47
-    with pytest.raises(RefusedError, match="layer 'left': scaled sum needs 66 bits"):
+    with pytest.raises(RefusedError, match="layer 'left': weights must be levels that the array's digits make"):
         compile_network(replace(graph, nodes=(large, *graph.nodes[1:])), WIDE)
 
 

@@ -96,7 +96,7 @@ def counted(graph: IntegerGraph) -> IntegerGraph:
 
 def _counting(node: Convolution, lowest: int, *, padding: int) -> Convolution:
     """A reader of an image that is counted from its lowest level and padded already."""
-    # Where this overflows, sums of products do so too, and `check_node` refuses them.
+    # Where this overflows, weights are no levels or sums of products do so too, which `check_sums` refuses.
     bias = node.bias + lowest * node.weights.sum(axis=(1, 2, 3)) * node.multiplier
     ring = (padding - node.padding,) * 2
     weights = np.pad(node.weights, ((0, 0), (0, 0), ring, ring))
