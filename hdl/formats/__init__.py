@@ -8,7 +8,7 @@ from .base import Field, Format, signed_width
 from .basis import Basis, basis
 from .catalog import SCHEMES, named
 from .checks import check_bool, check_int
-from .companded import Companded, level_table, product_table
+from .companded import Companded, level_table, product_table, ranked
 from .table import Table
 from .uniform import SignMagnitude, Uniform
 
@@ -31,5 +31,6 @@ __all__ = [
     "level_table",
     "named",
     "product_table",
+    "ranked",
     "signed_width",
 ]

@@ -1,11 +1,13 @@
 """Companded levels: a table of a few integers that stand close where values are dense (LCQ, CVPR 2021)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 from .base import Field, Format
 from .checks import check_bool, check_int
+from .uniform import Uniform
 
 OUTER_BITS = 8
 
@@ -89,6 +91,21 @@ class Companded(Format):
         if not self.signed:
             return self.magnitudes
         return (*self.magnitudes, *(-magnitude for magnitude in self.magnitudes))
+
+
+def ranked(levels: Sequence[int]) -> Format:
+    """An unsigned format whose lowest ranks are these levels, which ascend from 0.
+
+    Plain integers if the levels are all that are up to the highest; otherwise a table, in which the ranks
+    that are left over, and may not occur, stand for the integers that follow.
+    """
+    bits = (len(levels) - 1).bit_length()
+    if list(levels) == list(range(len(levels))):
+        return Uniform(bits=max(1, bits), signed=False)
+    further = range(levels[-1] + 1, levels[-1] + 1 + 2**bits - len(levels))
+    magnitudes = (*levels, *further)
+    outer_bits = max(OUTER_BITS, magnitudes[-1].bit_length())
+    return Companded(magnitudes=magnitudes, outer_bits=outer_bits, signed=False)
 
 
 def level_table(number_format: Format, *, outer_bits: int = OUTER_BITS) -> tuple[int, ...]:

@@ -9,9 +9,10 @@ import torch
 from hdl.console import RefusedError
 from hdl.formats import Uniform
 
+from ..graph import Integers
 from ..quantizers import MixedActivation, Quantizer
 from .bounds import Array, Bound
-from .codes import Codes, alive, codes_of, codes_of_width
+from .codes import Codes, alive, codes_of, steps_of
 from .values import ConvolutionDraft, Draft, PoolingDraft, Value, Written, fresh
 
 REAL_BITS = 12
@@ -36,6 +37,7 @@ class Builder:
         self.dtype = dtype
         self.drafts: list[Draft] = []
         self._names: dict[str, int] = {}
+        self._stepped: dict[tuple[Draft | None, Quantizer, float | None], Written] = {}
         self._clock = 0
 
     def now(self) -> int:
@@ -101,8 +103,17 @@ class Builder:
         codes = codes_of(quantizer, name=name, dtype=self.dtype)
         if value.rectified and codes.zero:
             raise RefusedError("input is never negative, so its quantizer must be unsigned")
-        mask = alive(quantizer)
+        if isinstance(quantizer, MixedActivation) and len(quantizer.bits) != value.shape[0]:
+            raise RefusedError(
+                f"input must have bits for each of its {value.shape[0]} channels, not {len(quantizer.bits)}"
+            )
+        mask, steps = alive(quantizer), steps_of(quantizer)
         value = replace(value, quantizer=None)
+        if steps is not None:
+            key = value.draft, quantizer, value.ceiling
+            if key not in self._stepped:
+                self._stepped[key] = self._counted(value, steps, codes, name)
+            return self._stepped[key]
         if mask is not None:
             value = self._masked(value, mask.numpy())
         return self._encoded(value, codes, name)
@@ -122,12 +133,22 @@ class Builder:
         scale = codes_of(quantizer, name=name, dtype=self.dtype).scale
         return replace(value, quantizer=quantizer, format=fmt).scaled(scale, 0.0)
 
-    def codes_of_width(self, value: Value, quantizer: Quantizer | None, *, bits: int) -> Written:
-        """Codes of which only those in a mixed quantizer's channels of so many bits mean something."""
-        quantizer, _ = self._quantizer(value, quantizer, "")
-        assert isinstance(quantizer, MixedActivation)
-        codes = codes_of_width(quantizer, bits, dtype=self.dtype)
-        return self._encoded(replace(value, quantizer=None), codes, None)
+    def _counted(self, value: Value, steps: Integers, codes: Codes, name: str) -> Written:
+        """Codes of channels whose steps are different numbers of levels, 0 for a channel of zeros.
+
+        One node counts the whole steps of each channel, the next one multiplies them by their levels: what
+        is beyond a channel's highest count is above the highest level, which all channels share.
+        """
+        size: Array = (steps * codes.scale).astype(np.float64)
+        each = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
+        if not self._is_free(value) or value.ceiling is not None:
+            value = self.copied(value)
+        counts = self.values(value.scaled(each, np.where(size > 0, -0.5, 0.0)))
+        counts.counts = True
+        draft = self.pooling(f"{counts.name}.levels", counts, kind="maximum")
+        draft.gain, draft.offset = size, np.zeros_like(size)
+        draft.encodings.append(Written(codes=codes, draft=draft, ceiling=None, quantizer=name))
+        return draft.encodings[-1]
 
     def _quantizer(self, value: Value, quantizer: Quantizer | None, name: str) -> tuple[Quantizer, str]:
         """What quantizes a value for a layer: the layer's quantizer, or the value's own."""
@@ -204,9 +225,16 @@ class Builder:
 
     def _masked(self, value: Value, mask: Array) -> Value:
         """A value with some channels 0; clamps do not matter to that."""
-        if value.draft is not None and value.draft.gain is None and not value.shared:
+        if self._is_free(value):
             return value.scaled(mask, 0.0)
         return self.copied(value).scaled(mask, 0.0)
+
+    @staticmethod
+    def _is_free(value: Value) -> bool:
+        """Whether its sums can still be scaled, before the clamps, for nobody else reads them."""
+        return (
+            value.draft is not None and value.draft.gain is None and not value.shared and value.base is None
+        )
 
     def fixed(self, value: Value) -> Draft:
         """The value's draft, which from now on writes this."""

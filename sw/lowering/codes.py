@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hdl.console import RefusedError
-from hdl.formats import Companded, Format, Uniform
+from hdl.formats import Format, Uniform, ranked
 
 from ..quantizers import MixedActivation, Quantizer
 from ..quantizers.lsq import LSQActivation, LSQWeight
@@ -72,41 +72,19 @@ def codes_of(quantizer: Quantizer, *, name: str, dtype: torch.dtype) -> Codes:
     used = [level for level in fmt.grid if level >= lowest]
     halves = [(low + high) / 2 for low, high in pairwise(used)]
     return Codes(
-        format=_shifted(used) if fmt.signed else fmt,
+        format=ranked([level - lowest for level in used]) if fmt.signed else fmt,
         scale=scale,
         zero=-lowest,
         edges=tuple(halves if edges is None else edges.double().tolist()),
     )
 
 
-def _shifted(levels: list[int]) -> Format:
-    """An unsigned format of the levels, counted from the lowest."""
-    found = [level - levels[0] for level in levels]
-    bits = (len(found) - 1).bit_length()
-    if found == list(range(len(found))):
-        return Uniform(bits=bits, signed=False)
-    found += range(found[-1] + 1, found[-1] + 1 + 2**bits - len(found))
-    return Companded(magnitudes=tuple(found), outer_bits=max(8, found[-1].bit_length()), signed=False)
-
-
-def widths_of(quantizer: Quantizer | None) -> list[int]:
-    """The different numbers of bits, but 0, of a quantizer's channels; empty if it has one number for all."""
+def steps_of(quantizer: Quantizer) -> NDArray[np.int64] | None:
+    """Levels of each channel's step, 0 if it has no bits; None if all channels with bits have one step."""
     if not isinstance(quantizer, MixedActivation):
-        return []
-    widths = [bits for bits in quantizer.bits.unique().tolist() if bits]
-    return widths if len(widths) > 1 else []
-
-
-def codes_of_width(quantizer: MixedActivation, bits: int, *, dtype: torch.dtype) -> Codes:
-    """What the quantizer puts out in its channels of so many bits, whose levels count its clipping value."""
-    steps = 2**bits - 1
-    unit = torch.tensor(quantizer.scale(), dtype=dtype).item()
-    return Codes(
-        format=Uniform(bits=bits, signed=False),
-        scale=unit * (quantizer.steps // steps),
-        zero=0,
-        edges=tuple(level + 0.5 for level in range(steps)),
-    )
+        return None
+    steps = quantizer.step_levels().numpy()
+    return steps if len({*steps.tolist()} - {0}) > 1 else None
 
 
 def alive(quantizer: nn.Module) -> Tensor | None:

@@ -192,7 +192,7 @@ class _Emission:
             offset / unit + moved,
             name=draft.name,
             width=_multiplier_width(draft),
-            nearest=draft.values or draft is self.last,
+            nearest=(draft.values and not draft.counts) or draft is self.last,
             excess=draft.excess if isinstance(draft, ConvolutionDraft) else None,
             expected=_mean_sums(draft, gain, offset),
         )
@@ -249,7 +249,7 @@ def _multiplier_width(draft: Draft) -> int:
     elif draft.bits is not None:
         scale = np.broadcast_to(draft.scale, len(draft.weights)).reshape(-1, 1, 1, 1)
         levels = np.rint(draft.weights / scale).astype(np.int64)
-        bases = channel_bases(levels, np.zeros(len(levels), dtype=np.int64), weight_format=fmt)
+        bases = channel_bases(levels, np.ones(len(levels), dtype=np.int64), weight_format=fmt)
         coordinates = {0}.union(*(each for each in bases if each))
     return MULTIPLIER_WIDTH - max(coordinates).bit_length()
 

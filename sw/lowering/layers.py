@@ -1,6 +1,5 @@
 """Convolutions and linear layers: their weights as levels, and what one unit of their sums stands for."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from typing import Any, NamedTuple
@@ -15,10 +14,9 @@ from hdl.formats import Format
 
 from ..graph import Integers
 from ..layers import Quantized, QuantizedConv2d, QuantizedLinear
-from ..quantizers import MixedActivation, MixedQuantizer
+from ..quantizers import MixedQuantizer
 from .bounds import Array, Bound
 from .builder import Builder
-from .codes import widths_of
 from .values import ConvolutionDraft, Value, Written, fresh
 
 
@@ -120,9 +118,6 @@ def _layer(
     if value.draft is None:
         image = builder.image(value, layer.input_quantizer, f"{name}.input_quantizer")
         return _of_image(builder, name, image, weights, bias, walk)
-    quantizer = layer.input_quantizer or value.quantizer
-    if widths_of(quantizer):
-        return _of_widths(builder, name, layer, value, weights, bias, walk)
     if isinstance(layer, nn.Linear) and layer.input_quantizer is None and value.quantizer is None:
         source = builder.real_codes(value)
     else:
@@ -161,79 +156,34 @@ def _of_codes(
     )
 
 
-def _of_widths(
-    builder: Builder,
-    name: str,
-    layer: Quantized,
-    value: Value,
-    weights: Weights,
-    bias: Array,
-    walk: dict[str, int],
+def _of_image(
+    builder: Builder, name: str, image: Value, weights: Weights, bias: Array, walk: dict[str, int]
 ) -> Value:
-    """A layer whose input's channels have different bits: for each number of them a convolution."""
-    quantizer = layer.input_quantizer or value.quantizer
-    assert isinstance(quantizer, MixedActivation)
-    widths, bits = widths_of(quantizer), quantizer.bits.numpy()
-    chosen = [bits == width for width in widths]
+    """A layer that reads pixels, each channel of which has a scale and an offset of its own.
 
-    def part(index: int, name: str, weights: Weights, bias: Array) -> Value:
-        source = builder.codes_of_width(value, layer.input_quantizer, bits=widths[index])
-        return _of_codes(builder, name, source, weights, bias, walk, shape=value.shape)
-
-    return _in_parts(name, weights, bias, walk, chosen=chosen, part=part, what="the input's bits")
-
-
-def _in_parts(
-    name: str,
-    weights: Weights,
-    bias: Array,
-    walk: dict[str, int],
-    *,
-    chosen: list[NDArray[np.bool_]],
-    part: Callable[[int, str, Weights, Array], Value],
-    what: str,
-) -> Value:
-    """A layer as several convolutions, in which the input channels of the others have weights of 0.
-
+    As many convolutions as there are scales, in which the input channels of the others have weights of 0.
     All but the last write values that the next one adds.
     """
+    scales = list(dict.fromkeys(image.gain.tolist()))
+    if walk["groups"] > 1 or len(scales) == 1:
+        gain = image.gain if walk["groups"] > 1 else np.full(len(bias), scales[0])
+        return _of_pixels(builder, name, image, weights, bias, gain=gain, walk=walk)
     if 0 not in weights.format.codes:
         raise RefusedError(
-            f"{what} must be the same in all channels, since the weights' format {weights.format.name} has "
-            "no level 0"
+            "the image's scale must be the same in all channels, since the weights' format "
+            f"{weights.format.name} has no level 0"
         )
-    # An input channel of a depthwise convolution is an output channel of its weights.
-    shape = (-1, 1, 1, 1) if walk["groups"] > 1 else (1, -1, 1, 1)
     parts: list[Value] = []
-    for index, channels in enumerate(chosen):
-        last = index == len(chosen) - 1
-        mask = channels.reshape(shape)
+    for index, scale in enumerate(scales):
+        last, mask = scale == scales[-1], (image.gain == scale).reshape(1, -1, 1, 1)
         own = weights._replace(levels=weights.levels * mask, real=weights.real * mask)
-        part_name = name if last else f"{name}.{index}"
-        parts.append(part(index, part_name, own, bias if last else np.zeros_like(bias)))
+        part_name, part_bias = (name, bias) if last else (f"{name}.{index}", np.zeros_like(bias))
+        gain = np.full(len(bias), scale)
+        parts.append(_of_pixels(builder, part_name, image, own, part_bias, gain=gain, walk=walk))
     *others, main = parts
     assert isinstance(main.draft, ConvolutionDraft)
     main.draft.partials = [each.draft for each in others if isinstance(each.draft, ConvolutionDraft)]
     return replace(main, bound=reduce(Bound.plus, (each.bound for each in parts)))
-
-
-def _of_image(
-    builder: Builder, name: str, image: Value, weights: Weights, bias: Array, walk: dict[str, int]
-) -> Value:
-    """A layer that reads pixels, each channel of which has a scale and an offset of its own."""
-    gains = image.gain.tolist()
-    scales = list(dict.fromkeys(gains))
-    if walk["groups"] > 1:
-        return _of_pixels(builder, name, image, weights, bias, gain=image.gain, walk=walk)
-
-    def part(index: int, name: str, weights: Weights, bias: Array) -> Value:
-        gain = np.full(len(bias), scales[index])
-        return _of_pixels(builder, name, image, weights, bias, gain=gain, walk=walk)
-
-    if len(scales) == 1:
-        return part(0, name, weights, bias)
-    chosen = [image.gain == scale for scale in scales]
-    return _in_parts(name, weights, bias, walk, chosen=chosen, part=part, what="the image's scale")
 
 
 def _of_pixels(

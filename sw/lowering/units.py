@@ -5,7 +5,8 @@ finest one in which the `bounds` of all their values fit.  What passes its bound
 costs is what `sw.agreement` measures.  Values that a ReLU6 cuts have the unit with which saturation is the
 cut.
 
-A node that writes nothing but codes has a finer unit: a power of two of a level of its widest codes.
+A node that counts the steps of its channels has unit 1.  One that writes nothing but codes has a finer unit:
+a power of two of a level of its widest codes.
 """
 
 from collections.abc import Sequence
@@ -64,13 +65,15 @@ def _groups(drafts: Sequence[Draft]) -> dict[Draft, Draft]:
 
 def _repeats(draft: PoolingDraft) -> bool:
     """Whether the values it writes are some of those that it reads, and need no rounding."""
-    unscaled = draft.gain is not None and (draft.gain == 1).all()
+    unscaled = not draft.counts and draft.gain is not None and (draft.gain == 1).all()
     unmoved = draft.offset is not None and not draft.offset.any()
     uncut = draft.ceiling is None and draft.source.ceiling is None
     return draft.kind == "maximum" and bool(unscaled and unmoved) and uncut
 
 
 def _shared_unit(group: list[Draft]) -> float:
+    if any(draft.counts for draft in group):
+        return 1.0
     ceilings = {draft.ceiling for draft in group}
     if ceilings == {None}:
         return max(draft.bound for draft in group) / HIGHEST or 1.0

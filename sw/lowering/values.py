@@ -40,6 +40,8 @@ class Draft:
         What they do not exceed.
     bound : float
         What they hardly exceed in magnitude.
+    counts : bool
+        Whether they are counts, rounded up, of which one is one unit.
     expected : array or None
         Mean of ``gain · sums + offset`` in each channel, where batch normalization tells.
     """
@@ -55,6 +57,7 @@ class Draft:
     rectified: bool = False
     ceiling: float | None = None
     bound: float = 0.0
+    counts: bool = False
     expected: Array | None = None
 
 

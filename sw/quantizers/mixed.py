@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hdl.formats import Format, Uniform, basis, check_int
+from hdl.formats import Format, Uniform, basis, check_int, ranked
 from hdl.formats.basis import MAX_PLANES
 
 from ..checks import check_positive
@@ -185,13 +185,23 @@ class MixedActivation(MixedQuantizer):
 
     @property
     def format(self) -> Format:
-        """Plain integers that hold every channel's levels; those of B bits if no channel has others."""
-        return Uniform(bits=_ChannelSteps(self.bits).high.bit_length(), signed=False)
+        """The levels that any channel has; those of B bits if no channel has others."""
+        return ranked(self._used())
 
-    @property
-    def steps(self) -> int:
-        """How many levels the clipping value is."""
-        return _ChannelSteps(self.bits).high
+    def step_levels(self) -> Tensor:
+        """How many levels each channel's step is; 0 for a channel without bits."""
+        steps = 2**self.bits - 1
+        return torch.where(steps > 0, _ChannelSteps(self.bits).high // steps.clamp(min=1), 0)
+
+    def _used(self) -> list[int]:
+        """The levels that any channel has, ascending."""
+        high, steps = _ChannelSteps(self.bits).high, {*self.step_levels().tolist()} - {0}
+        return sorted({0, high}.union(*(range(0, high, step) for step in steps)))
+
+    def edges(self) -> Tensor:
+        """Halfway between levels that any channel has; each channel rounds halfway between its own."""
+        used = torch.tensor(self._used(), dtype=torch.float64)
+        return (used[1:] + used[:-1]) / 2
 
     def scale(self, _values: Tensor | None = None) -> float:
         return self._scale(_ChannelSteps(self.bits))
