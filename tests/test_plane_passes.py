@@ -42,6 +42,8 @@ PARAMETERS = AcceleratorParameters(
 )
 GRAPHS = replace(PARAMETERS, value_words=4096, encodings=16, tables=4, program_words=4096, weight_words=16384)
 
+TWO_ROWS = replace(PARAMETERS, rows=2, lanes=2, requantizers=2)
+
 VGG = replace(
     PARAMETERS, rows=16, lanes=16, requantizers=8, depth=2**16, activation_words=2**16, value_words=2**18
 )
@@ -187,7 +189,7 @@ def test_bases_are_only_those_whose_multipliers_fit() -> None:
 
 def test_channels_are_sorted_with_their_readers() -> None:
     graph = chain(2, family="gauss", planes=[0, 4, 3, 2])
-    seen, orders = sorted_by_planes(graph, rows=2)
+    seen, orders = sorted_by_planes(graph, parameters=TWO_ROWS)
     assert orders["codes2"] == (1, 2, 3, 0)
     np.testing.assert_array_equal(seen.nodes[3].weights, graph.nodes[3].weights[:, [1, 2, 3, 0]])
     np.testing.assert_array_equal(seen.nodes[2].bias, graph.nodes[2].bias[[1, 2, 3, 0]])
@@ -201,11 +203,12 @@ def test_tensors_that_meet_have_one_order() -> None:
     constants = {part: np.arange(4) for part in ("multiplier", "bias", "shift")}
     pooled = Pooling(name="pool", source="sums", kind="maximum", values="pooled", **constants)
     nodes = (*graph.nodes[:2], kept, pooled, graph.nodes[3])
-    seen, orders = sorted_by_planes(replace(graph, nodes=nodes), rows=2)
+    seen, orders = sorted_by_planes(replace(graph, nodes=nodes), parameters=TWO_ROWS)
     assert orders["codes2"] == orders["sums"] == orders["pooled"] == (1, 2, 3, 0)
     np.testing.assert_array_equal(seen.nodes[3].bias, [1, 2, 3, 0])
     for last in (replace(pooled, channels_before=1), replace(pooled, values=None)):
-        _, orders = sorted_by_planes(replace(graph, nodes=(*nodes[:3], last, nodes[4])), rows=2)
+        altered = replace(graph, nodes=(*nodes[:3], last, nodes[4]))
+        _, orders = sorted_by_planes(altered, parameters=TWO_ROWS)
         assert set(orders) == {"codes0", "codes1"}
 
 

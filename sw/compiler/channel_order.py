@@ -1,15 +1,19 @@
-"""The order of output channels: those of as many planes side by side, so that tiles share them."""
+"""The order of channels: those of as many planes side by side, and those that are always 0 at the end."""
 
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hdl.formats import named
+from hdl.parameters import AcceleratorParameters
 
 from ..graph import IMAGE, Convolution, IntegerGraph, Integers, Node, Pooling
+from .placement import silent_channels
 from .planes import channel_bases
-from .shapes import written
+from .shapes import tensor_shapes, written
 
 Orders = dict[str, tuple[int, ...]]
 
@@ -17,12 +21,13 @@ _FIXED = ""
 """What tensors whose channels must stay where they are are tied to."""
 
 
-def sorted_by_planes(graph: IntegerGraph, *, rows: int) -> tuple[IntegerGraph, Orders]:
-    """The same graph with channels moved, so that tiles of so many rows take fewer planes together.
+def sorted_by_planes(
+    graph: IntegerGraph, *, parameters: AcceleratorParameters
+) -> tuple[IntegerGraph, Orders]:
+    """The same graph with channels moved, so that tiles take fewer planes together, and readers fewer words.
 
     Tensors that are added, pooled or convolved channel by channel have one order; the image's and the
-    results' is given.  Of the orders that sort one of a tensor's writers, or all by their mean, the cheapest
-    is taken.  Channels of most planes come first, so that a last tile that is not full has the fewest.
+    results' is given.  Of some orders, see `_Channels.order`, each takes the one of the fewest steps.
 
     Returns
     -------
@@ -31,14 +36,90 @@ def sorted_by_planes(graph: IntegerGraph, *, rows: int) -> tuple[IntegerGraph, O
         For each tensor whose channels were moved, the channel that was in each one's place before.
     """
     tied = _tied(graph)
-    writers: dict[str, list[Convolution]] = defaultdict(list)
-    for node in graph.nodes:
-        if isinstance(node, Convolution) and node.groups == 1 and not node.is_result:
-            writers[tied[written(node)[0]]].append(node)
-    by_class = {each: _order(nodes, rows=rows) for each, nodes in writers.items() if each != tied[_FIXED]}
+    classes = _classes(graph, tied, rows=parameters.rows, lanes=parameters.lanes)
+    del classes[tied[_FIXED]]
+    by_class = {
+        name: channels.order(rows=parameters.rows, lanes=parameters.lanes)
+        for name, channels in classes.items()
+        if channels.planes
+    }
     orders = {tensor: by_class[each] for tensor, each in tied.items() if each in by_class}
     nodes = tuple(_moved(node, orders) for node in graph.nodes)
     return replace(graph, nodes=nodes), {tensor: tuple(order.tolist()) for tensor, order in orders.items()}
+
+
+@dataclass(kw_only=True)
+class _Channels:
+    """The channels of tensors of one order, and the layers on either side.
+
+    Members
+    -------
+    planes : list of array
+        What each layer that writes them needs for each channel.
+    plane_steps : list of int
+        Steps that a plane of a tile takes it, over the whole map.
+    silent : list of array of bool
+        Channels that are always 0, for each layer that reads them.
+    word_steps : list of float
+        Steps that a word takes it, over the whole map.
+    """
+
+    planes: list[Integers] = field(default_factory=list)
+    plane_steps: list[int] = field(default_factory=list)
+    silent: list[NDArray[np.bool_]] = field(default_factory=list)
+    word_steps: list[float] = field(default_factory=list)
+
+    def order(self, *, rows: int, lanes: int) -> Integers:
+        """The order of the fewest steps, of those that sort one of the writers, or all by their mean.
+
+        Channels of most planes come first, so that a last tile that is not full has the fewest; those that
+        most readers need not hear go to the end, of all or of those of as many planes.
+        """
+        return min(self._orders(), key=lambda order: self._steps(order, rows=rows, lanes=lanes))
+
+    def _orders(self) -> Iterator[Integers]:
+        size = len(self.planes[0])
+        means = np.array(self.plane_steps) @ np.array(self.planes)
+        unheard = sum((each.astype(np.int64) for each in self.silent), np.zeros(size, dtype=np.int64))
+        for key in (np.zeros(size, dtype=np.int64), means, *self.planes):
+            yield np.argsort(-key, kind="stable")
+            yield np.lexsort((unheard, -key))
+            yield np.lexsort((-key, unheard))
+
+    def _steps(self, order: Integers, *, rows: int, lanes: int) -> float:
+        total = 0.0
+        for planes, steps in zip(self.planes, self.plane_steps, strict=True):
+            # A tile's planes are as many as its channel of most has.
+            total += steps * int(np.maximum.reduceat(planes[order], range(0, len(order), rows)).sum())
+        for silent, each in zip(self.silent, self.word_steps, strict=True):
+            heard = np.flatnonzero(~silent[order])
+            total += each * (heard[-1] // lanes - heard[0] // lanes + 1 if len(heard) else 1)
+        return total
+
+
+def _classes(graph: IntegerGraph, tied: dict[str, str], *, rows: int, lanes: int) -> dict[str, _Channels]:
+    """For each order that tensors have, the layers that write and read them."""
+    classes: dict[str, _Channels] = defaultdict(_Channels, {tied[_FIXED]: _Channels()})
+    shapes, silent = tensor_shapes(graph), {}
+    for node in graph.nodes:
+        for encoding in node.encodings:
+            silent[encoding.tensor] = np.isin(
+                np.arange(len(node.multiplier)), [*silent_channels(node, encoding)]
+            )
+        if not isinstance(node, Convolution) or node.groups > 1:
+            continue
+        _, height, width = shapes[node.name if node.is_result else written(node)[0]]
+        _, inputs, *kernel = node.weights.shape
+        steps, planes = height * width * int(np.prod(kernel)), np.array(_planes(node))
+        if node.source in silent:
+            reader = classes[tied[node.source]]
+            reader.silent.append(silent[node.source])
+            reader.word_steps.append(steps * planes.sum() / rows)
+        if not node.is_result:
+            writer = classes[tied[written(node)[0]]]
+            writer.planes.append(planes)
+            writer.plane_steps.append(steps * -(-inputs // lanes))
+    return classes
 
 
 def _tied(graph: IntegerGraph) -> dict[str, str]:
@@ -61,22 +142,6 @@ def _tied(graph: IntegerGraph) -> dict[str, str]:
         for tensor in (*outputs, *beside):
             parents[root(tensor)] = root(outputs[0])
     return {tensor: root(tensor) for tensor in parents}
-
-
-def _order(writers: list[Convolution], *, rows: int) -> Integers:
-    """The cheapest order for the layers that write tensors of one order."""
-    planes = np.array([_planes(node) for node in writers])
-    # Layers over one map: what a plane costs is as many products as a channel has.
-    costs = np.array([node.weights[0].size for node in writers])
-    keys = [np.zeros(planes.shape[1], dtype=np.int64), costs @ planes, *planes]
-    orders = [np.argsort(-key, kind="stable") for key in keys]
-    return min(orders, key=lambda order: _cost(planes[:, order], costs, rows=rows))
-
-
-def _cost(planes: Integers, costs: Integers, *, rows: int) -> int:
-    """Planes of all tiles, each as many as its channel of most has."""
-    tiles = np.maximum.reduceat(planes, range(0, planes.shape[1], rows), axis=1)
-    return int(costs @ tiles.sum(axis=1))
 
 
 def _planes(node: Convolution) -> list[int]:

@@ -83,7 +83,7 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
     seen, patches = unfolded(unsigned, lanes=parameters.lanes)
     orders = Orders()
     if has_planes(parameters.format):
-        seen, orders = sorted_by_planes(seen, rows=parameters.rows)
+        seen, orders = sorted_by_planes(seen, parameters=parameters)
     placement = place_tensors(seen, parameters, orders=orders)
     image, nodes, sums = placement.codes[IMAGE], [], []
     for node in seen.nodes:

@@ -36,6 +36,13 @@ def commands_of(node: Node, placement: Placement, parameters: AcceleratorParamet
     return commands
 
 
+def read_words(node: Convolution, silent: frozenset[int], *, lanes: int) -> range:
+    """Words of a pixel that a convolution must read if these channels are always 0; at least one."""
+    unheard = np.isin(np.arange(node.weights.shape[1]), [*silent])
+    channels = np.flatnonzero(node.weights.any(axis=(0, 2, 3)) & ~unheard)
+    return range(channels[0] // lanes, channels[-1] // lanes + 1) if len(channels) else range(1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """Output tiles that one command can do; see `_Node._runs`."""
@@ -124,6 +131,8 @@ class _Node:
             weights = node.weights[channels]
             if node.groups > 1:
                 weights = self._diagonal(weights, first=tiles.start * p.rows, step=step, words=count)
+            else:
+                weights = weights[:, first * p.lanes : (first + count) * p.lanes]
             run = _Run(tiles=tiles, first=first, step=step, count=count)
             constants = Requantization(*(values[channels] for values in self._constants))
             try:
@@ -199,11 +208,13 @@ class _Node:
     def _runs(self, node: Convolution, source: Codes) -> Iterator[tuple[range, int, int, int]]:
         """Output tiles that one command can do: tiles, first word, words from tile to tile, and their number.
 
-        A tile of a depthwise convolution needs only the words that hold its own channels.
+        A tile of a depthwise convolution needs only the words that hold its own channels, and any other one
+        those between the first and the last channel that make a difference.
         """
         tiles = -(-len(node.multiplier) // self._p.rows)
         if node.groups == 1:
-            yield range(tiles), 0, 0, -(-node.weights.shape[1] // self._p.lanes)
+            words = read_words(node, source.silent, lanes=self._p.lanes)
+            yield range(tiles), words.start, 0, len(words)
             return
         spans = [self._span(tile, words=source.words) for tile in range(tiles)]
         start = 0

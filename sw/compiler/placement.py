@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+
 from hdl.console import RefusedError
 from hdl.formats import Format, named
 from hdl.parameters import AcceleratorParameters
@@ -21,7 +23,8 @@ Digit = tuple[int, tuple[int, ...]]
 class Codes:
     """A tensor in activation memory, from `base`: for each digit a pixel has `words` words.
 
-    `order` tells the channel of the graph that lies in each one's place; empty if that is its own.
+    `order` tells the channel of the graph that lies in each one's place; empty if that is its own.  The
+    `silent` channels are always 0.
     """
 
     base: int
@@ -30,6 +33,7 @@ class Codes:
     digits: tuple[Digit, ...]
     words: int
     order: tuple[int, ...] = ()
+    silent: frozenset[int] = frozenset()
 
     @property
     def pitch(self) -> int:
@@ -70,6 +74,14 @@ class Placement:
     value_words: int
     live_activations: list[int]
     live_values: list[int]
+
+
+def silent_channels(node: Node, encoding: Encoding) -> frozenset[int]:
+    """Channels whose codes are 0 whatever the node reads: those of multiplier 0, if their bias is small."""
+    if node.residual is not None:
+        return frozenset()
+    still = (node.multiplier == 0) & (node.bias >> node.shift <= encoding.thresholds[0])
+    return frozenset(np.flatnonzero(still).tolist())
 
 
 def is_wide(encoding: Encoding, parameters: AcceleratorParameters) -> bool:
@@ -175,6 +187,8 @@ class _Placer:
             for encoding in node.encodings:
                 words = -(-groups // p.groups_per_word)
                 self._add_codes(encoding.tensor, encoding.format, node=node.name, words=words, first=index)
+                silent = silent_channels(node, encoding)
+                self._codes[encoding.tensor] = replace(self._codes[encoding.tensor], silent=silent)
             self._add_values(node, index, groups=groups)
         names = [node.name for node in nodes]
         code_buffers = list(self._code_buffers.values())

@@ -67,8 +67,8 @@ def channel_bases(
 ) -> list[Coordinates | None]:
     """The basis of fewest planes that makes all weights of each output channel.
 
-    No coordinates stand for a channel of zeros only, and None for one that no basis makes, or only one whose
-    coordinates times the multiplier do not fit in the multiplier's bits.
+    No coordinates stand for a channel of zeros only or of multiplier 0, and None for one that no basis
+    makes, or only one whose coordinates times the multiplier do not fit in the multiplier's bits.
     """
     bases = [(coordinates, _patterns(coordinates)) for coordinates in bases_of(weight_format)]
     found: list[Coordinates | None] = []
@@ -79,7 +79,7 @@ def channel_bases(
             for coordinates, patterns in bases
             if patterns.keys() >= set(levels) and _fits(factor * max(coordinates), MULTIPLIER_WIDTH)
         )
-        found.append(_PRUNED if levels == [0] else next(fitting, None))
+        found.append(_PRUNED if levels == [0] or factor == 0 else next(fitting, None))
     return found
 
 

@@ -141,9 +141,10 @@ class Builder:
         """
         size: Array = (steps * codes.scale).astype(np.float64)
         each = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
-        if not self._is_free(value) or value.ceiling is not None:
+        if not self._is_free(value) or (value.ceiling or np.inf) <= codes.edges[-1] * codes.scale:
             value = self.copied(value)
-        counts = self.values(value.scaled(each, np.where(size > 0, -0.5, 0.0)))
+        counted = replace(value, ceiling=None).scaled(each, np.where(size > 0, -0.5, 0.0))
+        counts = self.values(counted)
         counts.counts = True
         draft = self.pooling(f"{counts.name}.levels", counts, kind="maximum")
         draft.gain, draft.offset = size, np.zeros_like(size)

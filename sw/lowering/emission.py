@@ -16,6 +16,7 @@ from .bounds import Array, Bound
 from .builder import Builder
 from .codes import thresholds
 from .units import HIGHEST, LOWEST, draft_moves, in_sums, units_of
+from .unread import silence_unread
 from .values import ConvolutionDraft, Draft, PoolingDraft, Shape, Value, Written
 
 
@@ -30,6 +31,7 @@ def emitted(builder: Builder, result: Value, image_shape: Shape) -> tuple[Interc
     last = _result(builder, result)
     _part_wide_codes(builder)
     drafts = _needed(builder, last)
+    silence_unread(drafts)
     return _Emission(drafts, last, image_shape).content()
 
 
