@@ -1,5 +1,7 @@
 """Bits by channel: every channel is what a quantizer of its own bits would make of it."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -99,11 +101,17 @@ def test_activations_are_uniform_with_the_channels_own_step(shape):
 
 
 @pytest.mark.parametrize(
-    ("bits", "highest"), [([4, 4], 15), ([2, 0], 3), ([1, 3], 7), ([4, 3], 105), ([0, 0], 1)]
+    ("bits", "highest"), [([4, 4], 15), ([2, 0], 3), ([1, 3], 7), ([4, 3], 105), ([3, 2], 21), ([0, 0], 1)]
 )
 def test_activations_count_in_the_coarsest_common_part(bits, highest):
     quantizer = activation_quantizer(bits)
-    assert quantizer.format == Uniform(bits=highest.bit_length(), signed=False)
+    levels = {0, highest}.union(*(range(0, highest, highest // (2**each - 1)) for each in bits if each))
+    used = sorted(levels)
+    assert quantizer.format.grid[: len(used)] == tuple(used)
+    assert quantizer.format.code_width == (len(used) - 1).bit_length()
+    assert quantizer.format.level_width == highest.bit_length()
+    assert quantizer.edges().tolist() == [(low + high) / 2 for low, high in pairwise(used)]
+    assert isinstance(quantizer.format, Uniform) == (used == [*range(highest + 1)])
     assert quantizer.scale() == pytest.approx(1.5 / highest, rel=1e-15)
     levels = quantizer.levels(torch.full((1, 2), 9.0))
     assert levels[0].tolist() == [highest if width else 0 for width in bits]

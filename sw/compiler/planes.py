@@ -128,7 +128,9 @@ def _integers(weights: Integers, constants: Requantization, *, planes: int) -> P
         raise ValueError(f"weights of {planes} bits must have at most {MAX_PLACE + 1} to run as planes")
     multiplier, bias, shift = constants
     limit = 1 << (BIAS_WIDTH - 2)
-    if bias.min() < -limit or bias.max() >= limit:
+    # Channels that are their biases alone are the same at any scale.
+    doubled = (multiplier != 0).astype(np.int64)
+    if ((bias < -limit) | (bias >= limit))[multiplier != 0].any():
         raise ValueError(f"bias must lie in {-limit} … {limit - 1} for weights that run as planes of bits")
     # Bits of the most negative number are all 0; the last pass has one that is always 1.
     patterns = weights + (1 << (planes - 1)) + (1 << planes)
@@ -139,7 +141,7 @@ def _integers(weights: Integers, constants: Requantization, *, planes: int) -> P
         patterns=patterns,
         digits=digits,
         factors=factors,
-        constants=Requantization(multiplier, 2 * bias, shift + 1),
+        constants=Requantization(multiplier, bias << doubled, shift + doubled),
     )
 
 
