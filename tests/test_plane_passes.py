@@ -17,7 +17,6 @@ from sw.compiler.channel_order import sorted_by_planes
 from sw.compiler.compile import compile_network, lower
 from sw.compiler.planes import channel_bases, plane_count, split
 from sw.compiler.schedule import program_cycles
-from sw.executor import Instruction, Machine, Memories, codes_of, values_of
 from sw.export import integer_network
 from sw.graph import IMAGE, Convolution, IntegerGraph, Integers, Pooling
 from sw.models import build
@@ -25,10 +24,10 @@ from sw.precision import Precision
 from sw.quantizers import MixedDMBQWeight
 from sw.requantize import Requantization
 from tests.accelerator_cases import case
+from tests.executor_check import check_executor
 from tests.random_graphs import random_graph
 from tests.random_networks import random_convolution, random_images
 from verif.network import accelerator, classify
-from verif.reference import run as run_reference
 
 PARAMETERS = AcceleratorParameters(
     weight_format="basis_1",
@@ -99,29 +98,6 @@ def test_a_chain_simulated(tmp_path: Path) -> None:
     answers = classify(made.compiled, made.images, verilog=verilog, simulator="icarus")
     np.testing.assert_array_equal(answers.logits, made.expected)
     assert answers.cycles.tolist() == [program_cycles(made.compiled.schedule)] * 2
-
-
-def check_executor(graph: IntegerGraph, parameters: AcceleratorParameters) -> None:
-    """Every tensor of every node, in the graph's order of channels."""
-    images = random_images(np.random.default_rng(3), graph.input_shape, count=2)
-    expected = run_reference(graph, torch.from_numpy(images))
-    lowered, machine = lower(graph, parameters), Machine(compile_network(graph, parameters))
-    ends = np.cumsum([len(commands) for _, commands in lowered.nodes]) - 1
-    nodes, seen = dict(zip(ends.tolist(), graph.nodes, strict=True)), []
-
-    def compare(instruction: Instruction, memories: Memories) -> None:
-        node = nodes.get(instruction.index)
-        for tensor in () if node is None else (each.tensor for each in node.encodings):
-            found = codes_of(memories, lowered.placement.codes[tensor])
-            torch.testing.assert_close(found.long(), expected.codes[tensor], rtol=0, atol=0)
-            seen.append(tensor)
-        if node is not None and node.values is not None:
-            found = values_of(memories, lowered.placement.values[node.values])
-            torch.testing.assert_close(found.long(), expected.values[node.values], rtol=0, atol=0)
-            seen.append(node.values)
-
-    np.testing.assert_array_equal(machine.run(images, observe=compare), expected.logits.numpy())
-    assert sorted(seen) == sorted([*expected.codes, *expected.values])
 
 
 @pytest.mark.parametrize("family", ["laplace", "gauss"])
