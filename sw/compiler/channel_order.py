@@ -70,14 +70,14 @@ class _Channels:
     word_steps: list[float] = field(default_factory=list)
 
     def order(self, *, rows: int, lanes: int) -> Integers:
-        """The order of the fewest steps, of those that sort one of the writers, or all by their mean.
+        """The order of the fewest steps, of those that sort one of the writers, all by their mean, or tiles.
 
         Channels of most planes come first, so that a last tile that is not full has the fewest; those that
         most readers need not hear go to the end, of all or of those of as many planes.
         """
-        return min(self._orders(), key=lambda order: self._steps(order, rows=rows, lanes=lanes))
+        return min(self._orders(rows=rows), key=lambda order: self._steps(order, rows=rows, lanes=lanes))
 
-    def _orders(self) -> Iterator[Integers]:
+    def _orders(self, *, rows: int) -> Iterator[Integers]:
         size = len(self.planes[0])
         means = np.array(self.plane_steps) @ np.array(self.planes)
         unheard = sum((each.astype(np.int64) for each in self.silent), np.zeros(size, dtype=np.int64))
@@ -85,6 +85,22 @@ class _Channels:
             yield np.argsort(-key, kind="stable")
             yield np.lexsort((unheard, -key))
             yield np.lexsort((-key, unheard))
+        yield self._filled(unheard, rows=rows)
+
+    def _filled(self, unheard: Integers, *, rows: int) -> Integers:
+        """Tile after tile, from the channel of most planes on, each with those that add the fewest to it."""
+        planes, steps = np.array(self.planes), np.array(self.plane_steps)
+        totals, order, left = steps @ planes, list[int](), np.arange(planes.shape[1])
+        while len(left):
+            tile = planes[:, left[totals[left].argmax()]]
+            for _ in range(min(rows, len(left))):
+                grown = np.maximum(tile[:, None], planes[:, left])
+                # Of those that add as few, the one of most planes: none of the tiles that follow has it.
+                best = np.lexsort((unheard[left], -totals[left], steps @ grown))[0]
+                tile = grown[:, best]
+                order.append(int(left[best]))
+                left = np.delete(left, best)
+        return np.array(order)
 
     def _steps(self, order: Integers, *, rows: int, lanes: int) -> float:
         total = 0.0
