@@ -19,7 +19,8 @@ class Array(wiring.Component):
     A cycle with `enable` adds, in every row, the dot product of that row's weights and the decoded
     activations; with `clear` too, the sums start with it.  The result stands in `accumulators` after
     `latency` cycles.  One word pair a cycle, no back-pressure.  Sums of up to `depth` products cannot
-    overflow.  Rows are folded where the format allows it (`AcceleratorParameters.fold`).
+    overflow; longer ones wrap around, and are right if they end in range.  Rows are folded where the format
+    allows it (`AcceleratorParameters.fold`).
 
     Parameters
     ----------

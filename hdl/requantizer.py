@@ -60,6 +60,8 @@ class Requantizer(wiring.Component):
     may come again after ``groups`` cycles at the earliest, and the last write happens `latency` cycles
     after `start`.
 
+    Sums over passes wrap around, so that only the last one has to fit, to which the packer sees.
+
     A layer that pools takes its accumulators from `pooled`; places are for those of the array only.
 
     A layer may write its values over the residual it reads.  Groups are written in the order in which they

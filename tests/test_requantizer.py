@@ -377,3 +377,21 @@ def test_results_by_hand(accumulator: int, multiplier: int, bias: int, shift: in
     assert expected_writes(command, chosen, [[]]) == [("result", 5, [result])]
     bench = Bench(chosen, Shape(14, signed=True), memory=[[]])
     assert bench.run([command], pauses=random.Random(0)) == [("result", 5, [result])]
+
+
+def test_sums_that_leave_their_range_come_back() -> None:
+    """Seven biases of 2^47 and seven of -2^47 pass 2^49 on their way, in 49 bits."""
+    chosen = parameters(rows=1, requantizers=1)
+    assert chosen.sum_width == 49
+    biases = [2**47 - 1] * 7 + [-(2**47)] * 7
+    turns = [
+        Pass(place=15, accumulators=[8191], channels=[{"multiplier": 1, "bias": bias, "shift": 4}])
+        for bias in biases
+    ]
+    layer = {"opcode": int(LayerOpcode.CONVOLUTION), "to_results": 1}
+    command = Command(layer=layer, pixels=[Pixel(passes=turns, output=5)])
+    assert sum(biases[:7]) > 2**49
+    wanted = (14 * (8191 << 15) - 7) >> 4
+    assert expected_writes(command, chosen, [[]]) == [("result", 5, [wanted])]
+    bench = Bench(chosen, Shape(14, signed=True), memory=[[]])
+    assert bench.run([command], pauses=random.Random(0)) == [("result", 5, [wanted])]
