@@ -59,9 +59,9 @@ def check_sums(name: str, command: Command, parameters: AcceleratorParameters) -
         needed = sum_bits(command, parameters)
     except ValueError as error:
         raise RefusedError(f"layer {name!r}: {error}") from error
-    for number, width in enumerate(needed.passes, start=1):
-        if width == needed.widest:
-            fit(name, f"sum of pass {number}", width, parameters.accumulator_width, "bits")
+    if needed.passes:
+        number = 1 + needed.passes.index(needed.widest)
+        fit(name, f"sum of pass {number}", needed.widest, parameters.accumulator_width, "bits")
     fit(name, "scaled sum", needed.scaled, parameters.sum_width, "bits")
     if command.fields.get("to_results"):
         fit(name, "result", needed.result, RESULT_WIDTH, "bits")
@@ -131,8 +131,9 @@ def _convolved(command: Command, parameters: AcceleratorParameters) -> tuple[tup
     """
     assert command.digits is not None
     places = command.digits.places
-    factors = np.ones((len(command.constants.multiplier), len(places)), dtype=np.int64)
-    factors = factors if command.factors is None else command.factors
+    factors = command.factors
+    if factors is None:
+        factors = np.ones((len(command.constants.multiplier), len(places)), dtype=np.int64)
     below, above = _level_sums(command, factors << np.array(places), parameters)
     passes, reach = [], 0
     for index, (turn, table) in enumerate(zip(command.passes, command.tables, strict=True)):
@@ -161,9 +162,8 @@ def _level_sums(
     levels = np.array([digits[value] for value in sorted(digits)])
     index = padded(command.weights, digits=command.digits, parameters=parameters)
     below, above = [], []
-    for row, each in zip(
-        index.reshape(len(index), -1), weighting, strict=False
-    ):  # what pads tiles is left out
+    # Rows that pad the last tile have no weighting, and are left out.
+    for row, each in zip(index.reshape(len(index), -1), weighting, strict=False):
         counts = np.bincount(row, minlength=len(levels))
         used = np.flatnonzero(counts)
         found = np.column_stack([levels[used], levels[used] @ each])
