@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .interchange import Header
 from .lowering import lower
 from .quantizers import Quantizer
 
@@ -64,16 +65,21 @@ def float_codes(model: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], Te
         for name, quantizer in lowering.quantizers.items()
     ]
     try:
-        logits = model(_real(images, model, scale=lowering.image_scale))
+        logits = model(_taken(images, model, lowering.content.header["rounding"]))
     finally:
         for hook in hooks:
             hook.remove()
     return codes, logits
 
 
-def _real(images: Tensor, model: nn.Module, *, scale: float) -> Tensor:
-    """What the model takes for images."""
-    return images if scale == 1 else images.to(next(model.parameters()).dtype) * scale
+def _taken(images: Tensor, model: nn.Module, rounding: Header | None) -> Tensor:
+    """What the model rounds to these images."""
+    if rounding is None:
+        return images
+    scale, offset = (
+        torch.tensor(rounding[name], dtype=torch.float64).view(-1, 1, 1) for name in ("scale", "offset")
+    )
+    return ((images - offset) / scale).to(next(model.parameters()).dtype)
 
 
 def _used(quantizer: Quantizer) -> Tensor:

@@ -11,6 +11,7 @@ from hdl.parameters import AcceleratorParameters
 
 from .bits import Words, field_bits, slice_words, struct_bits
 from .compiler.input_layout import InputLayout
+from .graph import ImageRounding
 
 
 def encode_images(
@@ -42,6 +43,21 @@ def encode_images(
         count, layout.words, parameters.lanes * parameters.code_width
     )
     return slice_words(bits, slice_width=slice_width(parameters, Section.ACTIVATIONS))
+
+
+def rounded_images(images: NDArray[np.number], rounding: ImageRounding) -> NDArray[np.int64]:
+    """Images (N, C, H, W) of what is in those that a model takes, as `ImageRounding` says.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    if not np.isfinite(images).all():
+        raise ValueError("images must hold finite numbers")
+    scale, offset = (np.array(each).reshape(-1, 1, 1) for each in (rounding.scale, rounding.offset))
+    levels = np.ceil(images * scale + (offset - 0.5))
+    return levels.clip(rounding.lowest, rounding.highest).astype(np.int64)
 
 
 def _bordered(images: NDArray[np.int64], layout: InputLayout) -> NDArray[np.int64]:

@@ -127,6 +127,26 @@ class Pooling(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageRounding:
+    """How numbers that a model takes become the levels that it rounds them to, which are the image::
+
+        level = number · scale + offset, the nearest integer from lowest to highest, of two the lower
+
+    Parameters
+    ----------
+    scale, offset
+        One each a channel; no scale is 0.
+    lowest, highest
+        Of the levels.
+    """
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    lowest: int
+    highest: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class IntegerGraph:
     """A graph of operations and how its ends meet the world.
 
@@ -144,6 +164,8 @@ class IntegerGraph:
         Pixels that the host adds on every side of an image.
     fill
         What they hold, one number a channel; empty for 0.
+    rounding
+        What makes an image of that which the model takes; None if they are the same.
     """
 
     input_shape: tuple[int, int, int]
@@ -152,3 +174,4 @@ class IntegerGraph:
     input_format: str = "uniform_b8u"
     border: int = 0
     fill: tuple[int, ...] = ()
+    rounding: ImageRounding | None = None

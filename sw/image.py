@@ -23,6 +23,7 @@ from .bits import Words
 from .compiler.compile import Compiled
 from .compiler.input_layout import InputLayout
 from .compiler.schedule import LayerSchedule
+from .graph import ImageRounding
 
 MAGIC = b"APoTnet\n"
 VERSION = 3
@@ -77,9 +78,7 @@ def read_image(path: Path, *, parameters: AcceleratorParameters | None = None) -
         return Compiled(
             parameters=found,
             sections=sections,
-            input=InputLayout(
-                **header["input"] | {name: tuple(header["input"][name]) for name in ("shape", "fill")}
-            ),
+            input=_layout(header["input"]),
             schedule=tuple(LayerSchedule(**layer) for layer in header["schedule"]),
             usage=header["usage"],
             **header["output"],
@@ -101,6 +100,16 @@ def _read_header(path: Path, content: bytes) -> tuple[bytes, int]:
     if crc32(header) != checksum:
         raise RefusedError(f"{path}: image header is damaged (CRC-32 differs)")
     return header, _PREFIX.size + length
+
+
+def _layout(entry: dict[str, Any]) -> InputLayout:
+    """Of the header's entry; JSON has no tuples."""
+    tuples = {name: tuple(entry[name]) for name in ("shape", "fill")}
+    rounding = entry["rounding"]
+    if rounding is not None:
+        pairs = {name: tuple(rounding[name]) for name in ("scale", "offset")}
+        rounding = ImageRounding(**rounding | pairs)
+    return InputLayout(**entry | tuples | {"rounding": rounding})
 
 
 def _read_sections(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import numpy as np
@@ -13,6 +13,10 @@ from hdl.console import RefusedError
 
 from .options import data_dir_option
 from .recipe import DATASETS
+
+if TYPE_CHECKING:
+    from .compiler.input_layout import InputLayout
+    from .graph import ImageRounding
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -24,6 +28,7 @@ class Inputs:
     Members
     -------
     images : integer array (N, C, H, W)
+        As the network takes them.
     labels : int64 array (N,) or None
     """
 
@@ -58,7 +63,7 @@ def read_inputs(
     dataset: str | None,
     data_dir: Path,
     images: int | None,
-    shape: tuple[int, int, int],
+    layout: "InputLayout",
 ) -> Inputs:
     """The images that the options of `input_options` name.
 
@@ -66,8 +71,8 @@ def read_inputs(
     ----------
     path, dataset, data_dir, images
         The options.
-    shape
-        Channels, height, width that they must have.
+    layout
+        Of the network: their shape, and how it rounds those of a data set, or real numbers.
 
     Raises
     ------
@@ -79,31 +84,43 @@ def read_inputs(
     if (path is None) == (dataset is None):
         raise click.UsageError("either --input or --dataset must be given", click.get_current_context())
     if path is not None:
-        found, name = Inputs(images=_array(path)), str(path)
+        array = _array(path, kinds="iu" if layout.rounding is None else "iuf")
+        found, name = Inputs(images=array), str(path)
     else:
         from .data import load
 
         data = load(str(dataset), folder=data_dir)
         found, name = Inputs(images=data.test_images.numpy(), labels=data.test_labels.numpy()), str(dataset)
-    if found.images.shape[1:] != shape:
-        raise RefusedError(
-            f"{name}: images must have shape (N, {', '.join(map(str, shape))}), not {found.images.shape}"
-        )
+    if found.images.shape[1:] != layout.shape:
+        shape = ", ".join(map(str, layout.shape))
+        raise RefusedError(f"{name}: images must have shape (N, {shape}), not {found.images.shape}")
     if not len(found):
         raise RefusedError(f"{name}: must hold an image")
     if images is not None and images > len(found):
         raise RefusedError(f"{name}: --images must be at most {len(found)}, not {images}")
     labels = None if found.labels is None else found.labels[:images]
-    return Inputs(images=found.images[:images], labels=labels)
+    chosen = found.images[:images]
+    if layout.rounding is not None and (dataset is not None or chosen.dtype.kind == "f"):
+        chosen = _rounded(chosen, layout.rounding, name=name)
+    return Inputs(images=chosen, labels=labels)
 
 
-def _array(path: Path) -> NDArray[np.integer]:
-    """Integers in a NumPy file."""
+def _rounded(images: NDArray[np.number], rounding: "ImageRounding", *, name: str) -> NDArray[np.int64]:
+    from .driver import rounded_images
+
+    try:
+        return rounded_images(images, rounding)
+    except ValueError as error:
+        raise RefusedError(f"{name}: {error}") from error
+
+
+def _array(path: Path, *, kinds: str) -> NDArray[Any]:
+    """Integers in a NumPy file, or whatever kinds of numbers may be there."""
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise RefusedError(f"{path}: must be a NumPy file (.npy) of integers ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
         found = array.dtype if isinstance(array, np.ndarray) else "an archive"
         raise RefusedError(f"{path}: must be a NumPy file (.npy) of integers, not {found}")
     return array

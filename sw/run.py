@@ -49,7 +49,7 @@ def run(image: Path, output: Path | None, **options: Any) -> None:
     if output is not None and output.suffix not in (".npy", ".json"):
         raise click.UsageError("-o must end in .npy or .json", click.get_current_context())
     compiled = read_image(image)
-    inputs = read_inputs(**options, shape=compiled.input.shape)
+    inputs = read_inputs(**options, layout=compiled.input)
     try:
         machine = Machine(compiled)
         start = time.perf_counter()

@@ -77,7 +77,7 @@ def verify(
 
     compiled = read_image(image)
     graph = read_network(model)
-    inputs = read_inputs(**options, shape=compiled.input.shape)
+    inputs = read_inputs(**options, layout=compiled.input)
     check_packed(graph, compiled, names=(model, image))
     agreed = True
     if model.suffix == ".safetensors":

@@ -52,7 +52,16 @@ def watched(model: nn.Module, lowering: Lowering, images: Tensor) -> Seen:
 
     for tensor, name in lowering.quantizers.items():
         model.get_submodule(name).register_forward_hook(keep(tensor))
-    return Seen(codes, reals, model(images.double() * lowering.image_scale))
+    return Seen(codes, reals, model(taken(lowering, images)))
+
+
+def taken(lowering: Lowering, images: Tensor) -> Tensor:
+    """What the model rounds to these images, if it rounds what it takes."""
+    rounding = lowering.content.header["rounding"]
+    if rounding is None:
+        return images.double()
+    scale, offset = (torch.tensor(rounding[name], dtype=torch.float64) for name in ("scale", "offset"))
+    return (images - offset.view(-1, 1, 1)) / scale.view(-1, 1, 1)
 
 
 def random_images(shape: tuple[int, int, int], *, count: int, seed: int = 1) -> Tensor:

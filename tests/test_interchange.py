@@ -58,6 +58,8 @@ def encoding(**changes) -> list[dict]:
 
 VALUES = {"tensor": "new", "scale": 0.5}
 
+ROUNDING = {"scale": [0.5], "offset": [1.5], "lowest": 3, "highest": 255}
+
 HEADER = [
     ({"kind": "theirs"}, "header: kind must be 'nonuniform-hdl network'"),
     ({"version": 1}, "header: version must be 2, not 1: export again"),
@@ -76,6 +78,18 @@ HEADER = [
     ({"fill": [256]}, "header: fill must be 1 integers from 0 to 255, not [256]"),
     ({"fill": [0, 0]}, "header: fill must be 1 integers from 0 to 255, not [0, 0]"),
     ({"fill": None}, "header: fill must be a JSON array, not None"),
+    ({"rounding": 3}, "header: rounding must be a JSON object, not 3"),
+    ({"rounding": ROUNDING | {"scale": [1]}}, "header: rounding: scale must be 1 JSON real numbers, not [1]"),
+    ({"rounding": ROUNDING | {"scale": [0.0]}}, "header: rounding: scale must not be 0, not [0.0]"),
+    ({"rounding": ROUNDING | {"offset": [float("inf")]}}, "header: rounding: offset must be 1 JSON real"),
+    (
+        {"rounding": ROUNDING | {"lowest": -1}},
+        "header: rounding: lowest must be an integer from 0 to 255, not -1",
+    ),
+    (
+        {"rounding": ROUNDING | {"highest": 2}},
+        "header: rounding: highest must be an integer from 3 to 255, not 2",
+    ),
     ({"logit_scale": -1.0}, "header: logit_scale must be a positive number, not -1.0"),
     ({"logit_scale": None}, "header: logit_scale must be a JSON real number, not None"),
     ({"nodes": []}, "header: nodes must hold at least one node"),

@@ -19,10 +19,11 @@ from sw.agreement import agreement
 from sw.compiler.compile import compile_network
 from sw.compiler.fitting import fitting_parameters
 from sw.compiler.input_layout import counted
-from sw.driver import encode_images
+from sw.data import digits
+from sw.driver import encode_images, rounded_images
 from sw.executor import Machine
 from sw.export import integer_network
-from sw.graph import IMAGE, IntegerGraph, Integers
+from sw.graph import IMAGE, ImageRounding, IntegerGraph, Integers
 from sw.image import read_image, write_image
 from sw.lowering import lower
 from sw.models import Pixels
@@ -209,11 +210,12 @@ def test_an_image_is_the_levels_of_the_models_quantizer(rule: dict[str, Any], in
     compared.check()
     graph, header = compared.graph, compared.lowering.content.header
     assert (graph.input_format, graph.border, graph.nodes[0].padding) == (input_format, 0, 1)
-    assert header["input_scale"] == [compared.lowering.image_scale] * 3
-    assert header["input_offset"] == [0.0] * 3
+    (scale, *others), offset = header["input_scale"], header["input_offset"]
+    assert (others, offset) == ([scale] * 2, [0.0] * 3)
     with torch.no_grad():
-        assert torch.equal(model(images * compared.lowering.image_scale), model(reals))
-        assert torch.equal(quantizer(reals), images * torch.tensor(compared.lowering.image_scale))
+        assert torch.equal(quantizer(reals), images * torch.tensor(scale))
+    assert graph.rounding is not None
+    np.testing.assert_array_equal(rounded_images(reals.numpy(), graph.rounding), images.numpy())
     run = run_reference(graph, images)
     found = agreement(model, images, codes=run.codes, logits=run.logits)
     assert list(found.codes) == list(run.codes)
@@ -230,7 +232,10 @@ def test_a_quantizer_before_the_layers_counts_like_theirs() -> None:
     images = model.pixels.levels(signals())
     compared = Comparison(model, (3, 8, 8), images=images)
     compared.check()
-    assert (compared.graph.input_format, compared.lowering.image_scale) == ("uniform_b5", 0.25)
+    assert compared.graph.input_format == "uniform_b5"
+    assert compared.graph.rounding == ImageRounding(
+        scale=(4.0,) * 3, offset=(0.0,) * 3, lowest=-16, highest=15
+    )
 
 
 def test_unsigned_images_may_have_few_bits() -> None:
@@ -255,9 +260,39 @@ def test_images_that_a_model_takes_as_they_are_may_have_a_sign() -> None:
     compared.check()
     graph = integer_network(model, (3, 8, 8), image_format=Uniform(bits=8))
     assert (graph.input_format, graph.border, graph.fill) == ("uniform_b8", 1, (-20, 0, 100))
-    assert compared.lowering.image_scale == 1
+    assert graph.rounding is None
     machine = Machine(compile_network(graph, fitting_parameters(graph)))
     np.testing.assert_array_equal(machine.run(images.numpy()), run_reference(graph, images).logits.numpy())
+
+
+def test_normalized_pixels_may_be_rounded_to_few_bits() -> None:
+    """By the host, so that the first layer has fewer digits to go through than with all 8 bits."""
+    pixels = Pixels(3, mean=(0.2, 0.5, 0.7), deviation=(0.3, 0.2, 0.4))
+    taken = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8).repeat(2, 3, 1, 1)
+    torch.manual_seed(0)
+    precision = Precision(scheme="apot", rules=(LayerRule(pattern="conv.0", activation_bits=4),))
+    model = calibrated(quantize(Images(pixels), precision), (3, 8, 8), images=taken)
+    images = model.conv[0].input_quantizer.levels(pixels(taken))
+    compared = Comparison(model, (3, 8, 8), images=images)
+    compared.check()
+    graph = compared.graph
+    assert (graph.input_format, graph.border, len(graph.nodes)) == ("uniform_b4", 0, 3)
+    assert graph.rounding is not None
+    np.testing.assert_array_equal(rounded_images(taken.numpy(), graph.rounding), images.numpy())
+    compiled = compile_network(graph, fitting_parameters(graph))
+    np.testing.assert_array_equal(Machine(compiled).run(images.numpy()), compared.run.logits.numpy())
+    assert compiled.input.digits == 1
+    found = agreement(model, images, codes=compared.run.codes, logits=compared.run.logits)
+    assert found.top1 == 1
+
+
+def test_rounding_takes_the_nearest_level_and_the_lower_of_two() -> None:
+    rounding = ImageRounding(scale=(2.0, -1.0), offset=(0.0, 0.5), lowest=-3, highest=2)
+    numbers = np.array([[-9.0, -1.25, -0.75, 0.0, 0.25, 0.26, 9.0]] * 2).reshape(1, 2, 1, 7)
+    found = rounded_images(numbers, rounding)
+    assert found.reshape(2, 7).tolist() == [[-3, -3, -2, 0, 0, 1, 2], [2, 2, 1, 0, 0, 0, -3]]
+    with pytest.raises(ValueError, match="images must hold finite numbers"):
+        rounded_images(np.full((1, 2, 1, 1), np.nan), rounding)
 
 
 class TwoReaders(nn.Module):
@@ -317,8 +352,8 @@ def test_images_that_cannot_be_exported_are_refused() -> None:
     assert "the image must be quantized to uniform levels, not to apot_k2n1o" in refusal(
         quantized({"scheme": "apot", "activation_bits": 4})
     )
-    assert "the image must be quantized as it comes, without arithmetic before" in refusal(
-        quantized({"activation_bits": 4}, pixels=Pixels(3))
+    assert "the image must not be multiplied by 0 before it is quantized" in refusal(
+        quantized({"activation_bits": 4}, pixels=Pixels(3, deviation=(float("inf"), 1.0, 1.0)))
     )
     real = {"activation_bits": 32}
     for pixels in (Doubled(), nn.MaxPool2d(2)):
@@ -338,7 +373,7 @@ def test_images_that_cannot_be_exported_are_refused() -> None:
     model = two_readers(left=8, right=8)
     with torch.no_grad():
         model.left.input_quantizer.alpha.fill_(2.5)
-    assert refusal(model) == "left: the image must be normalized as for right"
+    assert refusal(model) == "left: the image must be quantized as for right"
     assert refusal(quantized(real), image_format=named("apot_k2n2")) == (
         "image_format must be a uniform format, not 'apot_k2n2'"
     )
@@ -373,3 +408,39 @@ def test_run_takes_signed_integers(tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert result.stderr.strip().endswith("net.bin: images must hold integers from -128 to 127")
         assert result.stderr.strip().count("\n") == 0
+
+
+def test_run_rounds_what_the_model_takes(tmp_path: Path) -> None:
+    """A data set's pixels and real numbers are rounded; integers are levels already."""
+    rounding = ImageRounding(scale=(0.1,), offset=(-12.5,), lowest=-7, highest=7)
+    rng = np.random.default_rng(5)
+    layer = random_convolution(
+        rng, name="layer", outputs=3, inputs=1, kernel=(8, 8), weight_format="uniform_b8",
+        input_format="uniform_b4",
+    )  # fmt: skip
+    graph = IntegerGraph(
+        input_shape=(1, 8, 8), nodes=(layer,), logit_scale=1.0, input_format="uniform_b4", rounding=rounding
+    )
+    path = tmp_path / "net.bin"
+    write_image(path, compile_network(graph, WIDE))
+    assert read_image(path).input.rounding == rounding
+    pixels = digits().test_images[:9].numpy()
+    levels = rounded_images(pixels, rounding)
+    assert (levels.min(), levels.max()) == (-7, 7)
+    broken = np.where(levels == 0, np.inf, pixels)
+    for name, array in {"floats": pixels / np.float32(1), "levels": levels, "broken": broken}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(main, ["run", str(path), *arguments, "-o", str(tmp_path / "logits.npy")])
+
+    expected = run_reference(graph, torch.from_numpy(levels)).logits.numpy()
+    sources = (["--input", str(tmp_path / f"{name}.npy")] for name in ("floats", "levels"))
+    for source in (*sources, ["--dataset", "digits", "--images", "9"]):
+        (tmp_path / "logits.npy").unlink(missing_ok=True)
+        result = run(*source)
+        assert result.exit_code == 0, result.output
+        np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), expected)
+    result = run("--input", str(tmp_path / "broken.npy"))
+    assert result.exit_code == 1
+    assert result.stderr.strip().endswith("broken.npy: images must hold finite numbers")

@@ -26,7 +26,7 @@ def run(image: Path, *, verilog: Path | None, simulator: str, waves: Path | None
         If anything differs, or nothing can be compared.
     """
     compiled = read_image(image)
-    inputs = read_inputs(**options, shape=compiled.input.shape)
+    inputs = read_inputs(**options, layout=compiled.input)
     columns = (
         SpinnerColumn(finished_text="✓"),
         TextColumn("{task.description}"),

@@ -102,6 +102,7 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
         digit_width=(len(image.digits[0][1]) - 1).bit_length(),
         digits=len(image.digits),
         words=image.shape[1] * image.shape[2] * image.pitch,
+        rounding=graph.rounding,
     )
     return Lowered(input=layout, placement=placement, nodes=tuple(nodes), sums=tuple(sums))
 

@@ -7,7 +7,7 @@ import numpy as np
 from hdl.console import RefusedError
 from hdl.formats import Uniform, named
 
-from ..graph import IMAGE, Convolution, IntegerGraph
+from ..graph import IMAGE, Convolution, ImageRounding, IntegerGraph
 from .shapes import Shape, output_shape
 
 
@@ -33,6 +33,8 @@ class InputLayout:
     digit_width, digits
     words
         Words of activation memory that an image takes.
+    rounding
+        What makes such values of that which the model takes; None if they are the same.
     """
 
     shape: Shape
@@ -45,6 +47,7 @@ class InputLayout:
     digit_width: int
     digits: int
     words: int
+    rounding: ImageRounding | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,17 @@
 """Contents of an interchange file become integers: every part of them is checked first."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hdl.console import RefusedError
+from hdl.formats import Format
 
 from ..compiler.shapes import Shape, output_shape
 from ..compiler.shapes import written as written_by
-from ..graph import IMAGE, Convolution, IntegerGraph, Node, Pooling
+from ..graph import IMAGE, Convolution, ImageRounding, IntegerGraph, Node, Pooling
 from .content import KIND, VERSION, Header, Interchange, read
-from .members import count, counts, format_of, member, objects, positive
+from .members import count, counts, format_of, member, objects, optional, positive
 from .nodes import node_of
 
 
@@ -64,7 +66,7 @@ def integers(content: Interchange) -> IntegerGraph:
         low, high = input_format.grid[0], input_format.max_level
         counts(header, "header", "fill", number=channels, low=low, high=high)
     for key in ("input_scale", "input_offset"):
-        _check_reals(header, key, number=channels)
+        _reals(header, "header", key, number=channels)
     entries = objects(header, "header", "nodes")
     if not entries:
         raise RefusedError("header: nodes must hold at least one node")
@@ -78,15 +80,30 @@ def integers(content: Interchange) -> IntegerGraph:
         input_format=input_format.name,
         border=count(header, "header", "border", low=0),
         fill=tuple(fill),
+        rounding=_rounding(header, channels, input_format),
     )
     _check_flow(graph)
     return graph
 
 
-def _check_reals(header: Header, key: str, *, number: int) -> None:
-    values = member(header, "header", key, list)
-    if len(values) != number or not all(isinstance(each, float) for each in values):
-        raise RefusedError(f"header: {key} must be {number} JSON real numbers, not {values!r}")
+def _rounding(header: Header, channels: int, input_format: Format) -> ImageRounding | None:
+    entry = optional(header, "header", "rounding", dict)
+    if entry is None:
+        return None
+    where, ends = "header: rounding", (input_format.grid[0], input_format.max_level)
+    scale, offset = (_reals(entry, where, key, number=channels) for key in ("scale", "offset"))
+    if not all(scale):
+        raise RefusedError(f"{where}: scale must not be 0, not {list(scale)!r}")
+    lowest = count(entry, where, "lowest", low=ends[0], high=ends[1])
+    highest = count(entry, where, "highest", low=lowest, high=ends[1])
+    return ImageRounding(scale=scale, offset=offset, lowest=lowest, highest=highest)
+
+
+def _reals(values: Header, where: str, key: str, *, number: int) -> tuple[float, ...]:
+    found = member(values, where, key, list)
+    if len(found) != number or not all(isinstance(each, float) and isfinite(each) for each in found):
+        raise RefusedError(f"{where}: {key} must be {number} JSON real numbers, not {found!r}")
+    return tuple(found)
 
 
 def _check_flow(graph: IntegerGraph) -> None:

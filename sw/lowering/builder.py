@@ -9,7 +9,7 @@ import torch
 from hdl.console import RefusedError
 from hdl.formats import Uniform
 
-from ..graph import Integers
+from ..graph import ImageRounding, Integers
 from ..quantizers import MixedActivation, Quantizer
 from .bounds import Array, Bound
 from .codes import Codes, alive, codes_of, steps_of
@@ -123,15 +123,23 @@ class Builder:
         if quantizer is None and value.quantizer is None:
             return value
         quantizer, name = self._quantizer(value, quantizer, name)
-        if (value.gain != 1).any() or value.offset.any():
-            raise RefusedError("the image must be quantized as it comes, without arithmetic before")
+        if not value.gain.all():
+            raise RefusedError("the image must not be multiplied by 0 before it is quantized")
         if isinstance(quantizer, MixedActivation):
             raise RefusedError("the image must be quantized to the same bits in all channels")
         fmt = quantizer.format
         if not isinstance(fmt, Uniform):
             raise RefusedError(f"the image must be quantized to uniform levels, not to {fmt.name}")
-        scale = codes_of(quantizer, name=name, dtype=self.dtype).scale
-        return replace(value, quantizer=quantizer, format=fmt).scaled(scale, 0.0)
+        codes = codes_of(quantizer, name=name, dtype=self.dtype)
+        rounding = ImageRounding(
+            scale=tuple((value.gain / codes.scale).tolist()),
+            offset=tuple((value.offset / codes.scale).tolist()),
+            lowest=-codes.zero,
+            highest=fmt.max_level,
+        )
+        gain = np.full_like(value.gain, codes.scale)
+        zeros = np.zeros_like(gain)
+        return replace(value, gain=gain, offset=zeros, quantizer=None, format=fmt, rounding=rounding)
 
     def _counted(self, value: Value, steps: Integers, codes: Codes, name: str) -> Written:
         """Codes of channels whose steps are different numbers of levels, 0 for a channel of zeros.

@@ -9,7 +9,7 @@ from hdl.console import RefusedError
 from hdl.formats import Basis
 
 from ..compiler.planes import channel_bases
-from ..graph import IMAGE, MULTIPLIER_WIDTH
+from ..graph import IMAGE, MULTIPLIER_WIDTH, ImageRounding
 from ..interchange import KIND, VERSION, Header, Interchange, Tensors
 from ..requantize import Requantization, requantization
 from .bounds import Array, Bound
@@ -20,8 +20,8 @@ from .unread import silence_unread
 from .values import ConvolutionDraft, Draft, PoolingDraft, Shape, Value, Written
 
 
-def emitted(builder: Builder, result: Value, image_shape: Shape) -> tuple[Interchange, dict[str, str], float]:
-    """The contents of an interchange file, the quantizer of each tensor of codes, and the image's scale.
+def emitted(builder: Builder, result: Value, image_shape: Shape) -> tuple[Interchange, dict[str, str]]:
+    """The contents of an interchange file, and the quantizer of each tensor of codes.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class _Emission:
         self.tensors: Tensors = {}
         self.logit_scale = 1.0
 
-    def content(self) -> tuple[Interchange, dict[str, str], float]:
+    def content(self) -> tuple[Interchange, dict[str, str]]:
         assert self.image.format is not None
         nodes = [self._node(draft) for draft in self.drafts]
         header = {
@@ -122,14 +122,14 @@ class _Emission:
             "input_offset": self.image.offset.tolist(),
             "border": self.border,
             "fill": self.fill,
+            "rounding": _rounding(self.image.rounding),
             "logit_scale": self.logit_scale,
             "nodes": nodes,
         }
         quantizers = {
             name: written.quantizer for written, name in self.names.items() if written.quantizer is not None
         }
-        scale = 1.0 if self.image.quantizer is None else float(self.image.gain[0])
-        return Interchange(header=header, tensors=self.tensors), quantizers, scale
+        return Interchange(header=header, tensors=self.tensors), quantizers
 
     def _node(self, draft: Draft) -> Header:
         plain = draft is self.last and draft.residual is None
@@ -217,6 +217,17 @@ class _Emission:
             self.tensors[f"{name}.{part}"] = np.array(values, order="C")
 
 
+def _rounding(rounding: ImageRounding | None) -> Header | None:
+    if rounding is None:
+        return None
+    return {
+        "scale": list(rounding.scale),
+        "offset": list(rounding.offset),
+        "lowest": rounding.lowest,
+        "highest": rounding.highest,
+    }
+
+
 def _pooling(draft: PoolingDraft) -> Header:
     return {
         "op": "pooling",
@@ -261,7 +272,7 @@ def _image(drafts: list[Draft], shape: Shape) -> Value:
     readers = [draft for draft in drafts if isinstance(draft, ConvolutionDraft) and draft.image is not None]
     images = [draft.image for draft in readers if draft.image is not None]
     for draft, image in zip(readers, images, strict=True):
-        if (image.quantizer is None, image.format) != (images[0].quantizer is None, images[0].format):
+        if (image.rounding, image.format) != (images[0].rounding, images[0].format):
             raise RefusedError(f"{draft.name}: the image must be quantized as for {readers[0].name}")
         same = np.array_equal(image.gain, images[0].gain) and np.array_equal(image.offset, images[0].offset)
         if not same:

@@ -33,13 +33,10 @@ class Lowering(NamedTuple):
     quantizers : dict
         For tensors of codes the name of a quantizer in the model that computes them in floats; there is none
         for the input of a linear layer that the model leaves real.
-    image_scale : float
-        By what the levels of an image are to be multiplied for the model: 1 unless it quantizes its input.
     """
 
     content: Interchange
     quantizers: dict[str, str]
-    image_scale: float
 
 
 class _Other:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hdl.formats import Format
 
-from ..graph import Integers
+from ..graph import ImageRounding, Integers
 from ..quantizers import Quantizer
 from .bounds import Array, Bound
 from .codes import Codes
@@ -161,6 +161,8 @@ class Value:
         Rounds it, called `quantizer_name`.
     format : Format or None
         Of an image's levels; None for what is no image.
+    rounding : ImageRounding or None
+        What makes these of the model's input, if that is rounded.
     """
 
     draft: Draft | None
@@ -178,6 +180,7 @@ class Value:
     quantizer: Quantizer | None = None
     quantizer_name: str = ""
     format: Format | None = None
+    rounding: ImageRounding | None = None
 
     @property
     def is_linear(self) -> bool:
