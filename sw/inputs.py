@@ -46,7 +46,8 @@ def input_options(command: Command) -> Command:
             "--input",
             "path",
             type=click.Path(dir_okay=False, path_type=Path),
-            help="Images as a NumPy file of integers (N, C, H, W): 0 … 255, or what the network takes.",
+            help="Images as a NumPy file of integers (N, C, H, W): 0 … 255, or what the network takes; "
+            "of real numbers if the network rounds them.",
         ),
         click.option("--dataset", type=click.Choice(DATASETS), help="Or the test images of a data set."),
         data_dir_option,

@@ -6,7 +6,8 @@ execution with the members of `Convolution` or `Pooling`; ``op`` says which.  Wh
 ``encodings``, each with tensor, format, ``scale`` (real value of one level) and ``zero`` (the level that
 stands for 0), and ``values``, with tensor and ``scale`` (real value of one unit).  Real values are for
 readers that compute in floats; integers do not need them, nor do they need ``input_scale`` and
-``input_offset``, which make a real number of a pixel, one each a channel.
+``input_offset``, which make a real number of a pixel, one each a channel.  ``rounding`` has the members of
+`ImageRounding`, or is null where an image is what the model takes.
 
 Tensors of node ``name``: ``name.multiplier``, ``name.bias`` and ``name.shift`` (int64, one an output
 channel); of a convolution ``name.weight`` (float32, output × input × height × width, the fake-quantized
