@@ -123,11 +123,6 @@ RULES = [
         "last (Conv2d, ",
         "must be quantized",
     ),
-    (
-        LayerRule(pattern="first", activation_bits=4),
-        "first (QuantizedConv2d, ",
-        "the image must be quantized as it",
-    ),
     (LayerRule(pattern="fc", scheme="dmbq", weight_bits=2), "fc: ", "must have one scale for all weights"),
 ]
 
