@@ -1,6 +1,6 @@
 """Sequencer: reads the program, layer by layer, and has each layer walked."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -79,7 +79,7 @@ class Sequencer(wiring.Component):
             write.data.eq(loading),
             read.addr.eq(walker.pass_index),
             walker.layer.eq(layer),
-            walker.current.eq(read.data),
+            walker.upcoming.eq(Mux(walker.load, loading, read.data)),
             self.program_address.eq(pointer),
             self.step.eq(walker.step),
             self.step.valid.eq(walker.step.valid & (fault == Status.DONE)),
@@ -103,7 +103,6 @@ class Sequencer(wiring.Component):
                 with m.If(count == LAYER_WORDS + FETCH_LATENCY - 1):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.comb += walker.load.eq(1)
                 m.d.sync += count.eq(0)
                 with m.If(pointer + layer.passes > p.program_words):
                     stop(Status.PROGRAM_RANGE)
@@ -124,7 +123,7 @@ class Sequencer(wiring.Component):
                 with m.If(count < layer.passes):
                     m.d.sync += pointer.eq(pointer + 1)
                 with m.If(count >= FETCH_LATENCY):
-                    m.d.comb += write.en.eq(1)
+                    m.d.comb += [write.en.eq(1), walker.load.eq(count == FETCH_LATENCY)]
                     with m.If(loading.count == 0):
                         stop(Status.ZERO_DIMENSION)
                     with m.Elif((loading.table >= p.tables) | (pooling & (loading.count != p.groups))):
@@ -172,7 +171,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += fault.eq(status)
 
         def check_groups(used: Value, first: Value, *, words: int, status: Status) -> None:
-            check(step.last & used & (first + p.groups > words), status)
+            check(step.last & used & (first > words - p.groups), status)
 
         convolution = layer.opcode == LayerOpcode.CONVOLUTION
         check(convolution & step.inside & (step.input >= p.activation_words), Status.ACTIVATION_RANGE)

@@ -1,5 +1,7 @@
 """Walker: the nested loops of one layer, as counters and addresses that move by additions only."""
 
+from typing import Any
+
 from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -48,10 +50,11 @@ class Walker(wiring.Component):
     Members
     -------
     layer : In(LAYER)
-        Held while the layer runs; no dimension is zero.
-    current : In(PASS)
-        The pass at `pass_index`, in the same cycle.
+        Held from `load` on, while the layer runs; no dimension is zero.
     pass_index : Out
+        The pass that comes next, the first one after the last.
+    upcoming : In(PASS)
+        That pass, in the same cycle; with `load` the layer's first one.
     load : In(1)
         Return to the layer's first step.
     run : In(1)
@@ -66,8 +69,8 @@ class Walker(wiring.Component):
         super().__init__(
             {
                 "layer": In(LAYER),
-                "current": In(PASS),
                 "pass_index": Out(range(parameters.passes)),
+                "upcoming": In(PASS),
                 "load": In(1),
                 "run": In(1),
                 "finished": Out(1),
@@ -78,49 +81,56 @@ class Walker(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         layer = self.layer
+        self._current = current = Signal(PASS)
+        words = _Loop("word", limit=current.count)
+        passes = _Loop("pass", limit=layer.passes)
         loops = [
-            _Loop("word", limit=self.current.count),
+            words,
             _Loop("column", limit=layer.kernel_width),
             _Loop("row", limit=layer.kernel_height),
-            _Loop("pass", limit=layer.passes),
+            passes,
             _Loop("x", limit=layer.output_width),
             _Loop("y", limit=layer.output_height),
             _Loop("tile", limit=layer.tiles),
         ]
         advance = Signal()
         ends = _ends(m, loops)
-        with m.If(self.load):
-            m.d.sync += [loop.count.eq(1) for loop in loops]
-        with m.Elif(advance):
-            _count(m, loops, ends)
         self._words_end, self._row_end, self._pass_end, self._pixel_end = ends[:4]
         self._line_end, self._map_end, layer_end = ends[4:]
-
         waiting = self._stretch_passes(m, advance)
         m.d.comb += advance.eq(self.run & ~waiting)
         m.d.comb += self.finished.eq(advance & layer_end)
 
-        pass_index = Signal.like(self.pass_index)
-        m.d.comb += self.pass_index.eq(pass_index)
-        with m.If(self.load | (advance & self._pixel_end)):
-            m.d.sync += pass_index.eq(0)
-        with m.Elif(advance & self._pass_end):
-            m.d.sync += pass_index.eq(pass_index + 1)
+        with m.If(self.load):
+            m.d.sync += [loop.restarted() for loop in loops]
+        with m.Elif(advance):
+            _count(m, loops, ends)
+        with m.If(self.load | (advance & self._pass_end)):
+            m.d.sync += [current.eq(self.upcoming), words.restarted(self.upcoming.count)]
+        self._look_ahead(m, advance, passes)
 
         tap = self._walk_input(m, advance)
         inside = self._walk_coordinates(m, advance)
         self._emit(m, advance, tap=tap, inside=inside)
         return m
 
+    def _look_ahead(self, m: Module, advance: Value, passes: "_Loop") -> None:
+        """Follow the pass that comes next, whose record then need not be waited for."""
+        with m.If(self.load):
+            m.d.sync += self.pass_index.eq(self.layer.passes != 1)
+        with m.Elif(advance & self._pass_end & (self.layer.passes != 1)):
+            m.d.sync += self.pass_index.eq(Mux(passes.next_is_last, 0, self.pass_index + 1))
+
     def _stretch_passes(self, m: Module, advance: Value) -> Value:
         """Hold back the last step of a pass that is shorter than the requantizers need."""
         groups = self._parameters.groups
         remaining = Signal(range(groups), init=groups - 1)
+        enough = Signal(init=groups == 1)
         with m.If(self.load | (advance & self._pass_end)):
-            m.d.sync += remaining.eq(groups - 1)
-        with m.Elif(self.run & (remaining != 0)):
-            m.d.sync += remaining.eq(remaining - 1)
-        return self._pass_end & (remaining != 0)
+            m.d.sync += [remaining.eq(groups - 1), enough.eq(groups == 1)]
+        with m.Elif(self.run & ~enough):
+            m.d.sync += [remaining.eq(remaining - 1), enough.eq(remaining == 1)]
+        return self._pass_end & ~enough
 
     def _walk_input(self, m: Module, advance: Value) -> Value:
         """Address of the current kernel tap's first word."""
@@ -203,14 +213,17 @@ class Walker(wiring.Component):
 
     def _emit(self, m: Module, advance: Value, *, tap: Value, inside: Value) -> None:
         layer, groups = self.layer, self._parameters.groups
-        position = Signal.like(self.current.offset, name="position")
-        with m.If(self.load | (advance & self._words_end)):
-            m.d.sync += position.eq(0)
+        current = self._current
+        position = Signal(len(current.offset) + 1)  # the end of a pass may be the end of its field
+        with m.If(self.load | (advance & self._pass_end)):
+            m.d.sync += position.eq(self.upcoming.offset)
         with m.Elif(advance):
-            m.d.sync += position.eq(position + 1)
-        first = Signal()
+            m.d.sync += position.eq(Mux(self._words_end, current.offset, position + 1))
+        first, opening = Signal(), Signal()
         with m.If(self.load | advance):
             m.d.sync += first.eq(self.load | self._pass_end)
+        with m.If(self.load | (advance & self._pass_end)):
+            m.d.sync += opening.eq(self.load | self._pixel_end)
 
         weight = self._per_tile(m, start=layer.weights, step=1, moves=advance, name="weight")
         passes = advance & self._pass_end
@@ -227,12 +240,12 @@ class Walker(wiring.Component):
             self.step.inside.eq(inside),
             self.step.first.eq(first),
             self.step.last.eq(self._pass_end),
-            self.step.table.eq(self.current.table),
-            self.step.input.eq(tap + self.current.offset + position),
+            self.step.table.eq(current.table),
+            self.step.input.eq(tap + position),
             self.step.weights.eq(weight),
-            self.step.opening.eq(self.pass_index == 0),
+            self.step.opening.eq(opening),
             self.step.closing.eq(self._pixel_end),
-            self.step.shift.eq(self.current.shift),
+            self.step.shift.eq(current.shift),
             self.step.channels.eq(channels),
         ]
 
@@ -263,19 +276,30 @@ class Walker(wiring.Component):
 
 
 class _Loop:
-    """A loop counter that runs 1 … limit, so that its end is one comparison."""
+    """A loop counter that runs down from its limit to 1, where `last` is known beforehand."""
 
     def __init__(self, name: str, *, limit: Value) -> None:
         self.count = Signal.like(limit, name=f"{name}_count")
-        self.last = self.count == limit
+        self.last = Signal(name=f"{name}_last")
+        self.next_is_last = self.count == 2
+        self._limit = limit
+
+    def restarted(self, limit: Value | None = None) -> list[Any]:
+        """Back to the first turn, of its own limit or of another."""
+        limit = self._limit if limit is None else limit
+        return [self.count.eq(limit), self.last.eq(limit == 1)]
+
+    def turned(self) -> list[Any]:
+        """On to the next turn, which there must be."""
+        return [self.count.eq(self.count - 1), self.last.eq(self.next_is_last)]
 
 
 def _ends(m: Module, loops: list[_Loop]) -> list[Signal]:
     """For each loop, innermost first, whether it and all inside it are at their last turn."""
-    ends: list[Signal] = []
-    for loop in loops:
+    ends = [loops[0].last]
+    for loop in loops[1:]:
         end = Signal(name=f"{loop.count.name}_end")
-        m.d.comb += end.eq(loop.last & ends[-1] if ends else loop.last)
+        m.d.comb += end.eq(loop.last & ends[-1])
         ends.append(end)
     return ends
 
@@ -283,5 +307,7 @@ def _ends(m: Module, loops: list[_Loop]) -> list[Signal]:
 def _count(m: Module, loops: list[_Loop], ends: list[Signal]) -> None:
     """Advance the innermost loop, and each outer one whose inner ones all end."""
     for loop, inner in zip(loops, [Const(1), *ends], strict=False):
-        with m.If(inner):
-            m.d.sync += loop.count.eq(Mux(loop.last, 1, loop.count + 1))
+        with m.If(inner & loop.last):
+            m.d.sync += loop.restarted()
+        with m.Elif(inner):
+            m.d.sync += loop.turned()

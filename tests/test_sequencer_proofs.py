@@ -27,7 +27,7 @@ def stuck(patch: pytest.MonkeyPatch) -> None:
 
 
 def waiting(walker: Any) -> Value:
-    return walker._pass_end & (walker.current.count == 1)
+    return walker._pass_end & (walker._current.count == 1)
 
 
 @pytest.mark.parametrize("broken", [unchecked, stuck])

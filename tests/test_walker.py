@@ -68,6 +68,7 @@ def walked(
         for layer, passes in layers:
             ctx.set(walker.layer, layer)
             ctx.set(walker.load, 1)
+            ctx.set(walker.upcoming, passes[0])
             await ctx.tick()
             ctx.set(walker.load, 0)
             found.append([])
@@ -75,7 +76,7 @@ def walked(
             while not finished:
                 run = pauses is None or pauses.random() < 0.7
                 ctx.set(walker.run, run)
-                ctx.set(walker.current, passes[ctx.get(walker.pass_index)])
+                ctx.set(walker.upcoming, passes[ctx.get(walker.pass_index)])
                 finished = bool(ctx.get(walker.finished))
                 await ctx.tick()
                 step = ctx.get(walker.step)

@@ -87,12 +87,13 @@ class Ends(wiring.Component):
         for number, here in enumerate(phases):
             phase = Mux(here, number, phase)
         loops = Cat(self._unit[f"state_walker_{name}_count"] for name in ("word", *LOOPS))
-        walk = Cat(~self._remaining, loops)
+        walk = ~Cat(self._remaining, loops)
         place = Mux(self._in(WALK), walk, count)
         return Cat(place, phase[:3], self._unit["state_pointer"])
 
     @property
     def _remaining(self) -> Value:
+        """Cycles that a pass must still take before it may end."""
         return self._unit.get("state_walker_remaining", Const(0, 1))
 
     def _bound_states(self, m: Module) -> None:
@@ -120,25 +121,27 @@ class Ends(wiring.Component):
         ]
 
     def _follow_walk(self, m: Module) -> None:
-        """Loops start at 1 and stay within their limits, which are not 0."""
+        """Loops run down from their limits, which are not 0, and know their last turns."""
         p, count, layer, unit = self._parameters, self._count, self._layer, self._unit
         passes, walks = self._in(PASSES), self._in(WALK)
-        index = unit.get("state_walker_pass_index", Const(0, 1))
-        loops = {name: unit[f"state_walker_{name}_count"] for name in LOOPS}
-        word = unit["state_walker_word_count"]
+        walked = walks | passes & (count > FETCH_LATENCY)
+        index, turns = unit.get("state_walker_pass_index", Const(0, 1)), unit["state_walker_pass_count"]
         m.d.comb += [
-            Assert(~passes | Cat(each == 1 for each in (word, *loops.values())).all()),
-            Assert(~passes & ~walks | (index == loops["pass"] - 1)),
             Assert(~(passes | walks) | (layer.passes <= p.passes)),
+            Assert(~walked | (PASS(unit["state_walker_current"]).count != 0)),
+            Assert(~walked | (turns <= layer.passes)),
+            Assert(~walked | (index == Mux(turns == 1, 0, layer.passes - turns + 1))),
+            Assert(~walked | (unit.get("state_walker_enough", Const(1)) == (self._remaining == 0))),
         ]
-        for name, limit in LOOPS.items():
+        for name in ("word", *LOOPS):
+            left, last = unit[f"state_walker_{name}_count"], unit[f"state_walker_{name}_last"]
+            m.d.comb += Assert(~walked | ((left != 0) & (last == (left == 1))))
+        for limit in LOOPS.values():
             m.d.comb += Assert(~(passes | walks) | (layer[limit] != 0))
-            m.d.comb += Assert(~walks | ((loops[name] != 0) & (loops[name] <= layer[limit])))
         for number in range(p.passes):
             steps = PASS(unit[f"state_passes_{number}"]).count
             held = walks & (number < layer.passes) | passes & (number + FETCH_LATENCY < count)
             m.d.comb += Assert(~held | (steps != 0))
-            m.d.comb += Assert(~(walks & (index == number)) | (word <= steps))
 
 
 CLAIMS = tuple(
