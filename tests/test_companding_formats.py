@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hdl.formats import Companded, Format, Table, Uniform, apot, level_table, named, product_table
+from hdl.formats import Companded, Format, Table, Uniform, apot, level_table, named, product_table, ranked
 
 WEIGHTS = Companded(magnitudes=(0, 3, 9, 127))
 ACTIVATIONS = Companded(magnitudes=(0, 200), signed=False)
@@ -36,6 +36,15 @@ def test_unsigned_codes_are_ranks() -> None:
 def test_names(name: str, expected: Companded) -> None:
     assert named(name) == expected
     assert expected.name == name
+
+
+def test_ranks_of_any_levels() -> None:
+    """Plain integers where they will do; otherwise what is left over stands for the integers that follow."""
+    assert ranked([0, 1, 2, 3]) == Uniform(bits=2, signed=False)
+    assert ranked([0, 1]) == Uniform(bits=1, signed=False)
+    assert ranked([0, 1, 2]) == Uniform(bits=2, signed=False)
+    assert ranked([0, 3, 9]) == Companded(magnitudes=(0, 3, 9, 10), signed=False)
+    assert ranked([0, 300]) == Companded(magnitudes=(0, 300), outer_bits=9, signed=False)
 
 
 def test_largest_tables() -> None:

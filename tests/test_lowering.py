@@ -415,6 +415,22 @@ def test_pruned_channels_are_0_for_the_layers_that_prune_them_alone():
 def test_channels_of_different_bits_are_read_at_once(name, shape, bits):
     """Each channel's code is that of its own step: the float model's, or the next one beside a boundary."""
     model = calibrated(mixed(random_model(name, shape, Precision(scheme="dmbq"), seed=5)), shape, seed=5)
+    check_mixed(model, shape, bits)
+
+
+@pytest.mark.parametrize("alpha", [2.5, 9.0])
+@pytest.mark.parametrize("name", CHAINS)
+def test_modules_of_ones_own_have_channels_of_different_bits(name, alpha):
+    """Also of what is cut at 6, below where its quantizer clips, and of what others read or add too."""
+    model = mixed(made(name, Precision(scheme="dmbq")))
+    for module in model.modules():
+        if isinstance(module, MixedActivation):
+            module.alpha.data.fill_(alpha)
+    check_mixed(model, (2, 13, 12), (4, 3, 0, 2))
+
+
+def check_mixed(model: nn.Module, shape: tuple[int, int, int], bits: tuple[int, ...]) -> None:
+    """Codes and logits of the model, whose channels are given these bits in random order."""
     rng = np.random.default_rng(3)
     for module in model.modules():
         if isinstance(module, MixedActivation | MixedDMBQWeight):
@@ -426,7 +442,8 @@ def test_channels_of_different_bits_are_read_at_once(name, shape, bits):
     run = run_graph(graph, images, given=seen.codes)
     assert set(run.codes) == set(seen.codes)
     layers = [node.name for node in graph.nodes if isinstance(node, Convolution)]
-    assert layers == [name for name, module in model.named_modules() if isinstance(module, Quantized)]
+    quantized = [name for name, module in model.named_modules() if isinstance(module, Quantized)]
+    assert sorted(layers) == sorted(quantized)
     for tensor, codes in seen.codes.items():
         quantizer = model.get_submodule(lowering.quantizers[tensor])
         if isinstance(quantizer, MixedActivation):

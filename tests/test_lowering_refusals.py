@@ -6,12 +6,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdl.console import RefusedError
+from sw.allocation import mixed
 from sw.interchange import integers
 from sw.lowering import interchange, lower
 from sw.models import Pixels, build
 from sw.precision import LayerRule, Precision
 from sw.quantize import quantize
-from sw.quantizers import RCFActivation
+from sw.quantizers import MixedActivation, RCFActivation
 from tests.float_oracle import random_model
 
 SHAPE = (2, 9, 9)
@@ -282,3 +283,12 @@ def test_quantizing_twice_is_refused():
         RefusedError, match=r"last .*: input must be quantized once, not by (inner|between) and last"
     ):
         lower(model.eval(), SHAPE)
+
+
+def test_bits_are_those_of_channels():
+    """A linear layer over a map of 2 × 2 pixels has 256 inputs, of 64 channels."""
+    model = mixed(build("small_cnn", input_shape=(1, 8, 8), classes=10, precision=Precision(scheme="dmbq")))
+    block = model.blocks[-1]
+    block.activation = MixedActivation(channels=256)
+    with pytest.raises(RefusedError, match="input must have bits for each of its 64 channels, not 256"):
+        lower(model.eval(), (1, 8, 8))

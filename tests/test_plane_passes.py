@@ -15,10 +15,11 @@ from hdl.parameters import AcceleratorParameters
 from sw.allocation import mixed
 from sw.compiler.channel_order import sorted_by_planes
 from sw.compiler.compile import compile_network, lower
+from sw.compiler.placement import silent_channels
 from sw.compiler.planes import channel_bases, plane_count, split
 from sw.compiler.schedule import program_cycles
 from sw.export import integer_network
-from sw.graph import IMAGE, Convolution, IntegerGraph, Integers, Pooling
+from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph, Integers, Pooling
 from sw.models import build
 from sw.precision import Precision
 from sw.quantizers import MixedDMBQWeight
@@ -147,6 +148,24 @@ def test_planes_add_up_to_twice_the_integers(bits: int) -> None:
     planes = split(weights, constants, [None], planes=-bits)
     np.testing.assert_array_equal(sums(planes), 2 * weights)
     assert [each.tolist() for each in planes.constants] == [[3], [-10], [3]]
+
+
+def test_channels_of_multiplier_0_keep_any_bias() -> None:
+    """Their y is the bias alone, whatever sums are doubled."""
+    constants = Requantization(np.array([3, 0]), np.array([-5, 2**47 - 1]), np.array([2, 47]))
+    planes = split(np.array([[3], [-3]]), constants, [None, ()], planes=-3)
+    assert [each.tolist() for each in planes.constants] == [[3, 0], [-10, 2**47 - 1], [3, 47]]
+
+
+@pytest.mark.parametrize(
+    ("bias", "residual", "silent"), [(7, None, True), (8, None, False), (-9, None, True), (7, "sum", False)]
+)
+def test_only_codes_of_0_are_silent(bias: int, residual: str | None, silent: bool) -> None:
+    """y is 3, and codes begin above that; 4 is code 1, and what is added may be anything."""
+    encoding = Encoding(tensor="codes", format="uniform_b2u", thresholds=(3, 5, 7))
+    parts = {"multiplier": np.array([1, 0]), "bias": np.array([0, bias]), "shift": np.array([0, 1])}
+    node = Pooling(name="node", source="values", kind="sum", residual=residual, **parts)
+    assert silent_channels(node, encoding) == ({1} if silent else set())
 
 
 def sums(planes: Any) -> Integers:

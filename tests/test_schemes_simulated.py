@@ -1,6 +1,5 @@
 """Networks of schemes that have no array of their own: packed, simulated, equal to the integer reference."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +31,7 @@ def test_the_accelerator_computes_what_was_exported(recipe: Recipe, tmp_path: Pa
     """Boundaries that are not halfway, a table for each layer, and a scale for each channel."""
     data = digits()
     network = integer_network(training.train(recipe, data, tmp_path / "net.pt"))
-    parameters = replace(
-        fitting_parameters(network), rows=4, lanes=4, requantizers=4, weight_words=4096, channel_words=1024
-    )
+    parameters = fitting_parameters(network, rows=4, lanes=4)
     compiled = compile_network(network, parameters)
     verilog = tmp_path / "accelerator.v"
     verilog.write_text(accelerator(parameters).verilog)
