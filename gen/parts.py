@@ -7,23 +7,24 @@ from hdl.parameters import AcceleratorParameters
 from .block import Circuit
 from .verilog import Design, design
 
-STREAMS = ("packet_reader", "payload_writer", "responder")
+STREAMS = ("packet_reader", "payload_mover", "responder")
 
 
 def stream(name: str, parameters: AcceleratorParameters) -> Design:
-    """A stream part of an accelerator in one flat module: what reads packets, writes payloads, or responds.
+    """A stream part of an accelerator in one flat module: what reads packets, moves payloads, or responds.
 
     Raises
     ------
     ValueError
         If there is no such part.
     """
-    from hdl.packets import PacketReader, PayloadWriter
+    from hdl.packets import PacketReader
+    from hdl.payloads import PayloadMover
     from hdl.responder import Responder
 
     if name not in STREAMS:
         raise ValueError(f"name must be one of {', '.join(STREAMS)}, not {name!r}")
-    component = dict(zip(STREAMS, (PacketReader, PayloadWriter, Responder), strict=True))[name](
+    component = dict(zip(STREAMS, (PacketReader, PayloadMover, Responder), strict=True))[name](
         parameters=parameters
     )
     head = {"block": name, "parameters": asdict(parameters)}

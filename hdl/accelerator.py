@@ -6,19 +6,21 @@ from amaranth.lib.wiring import In, Out
 
 from .engine import Engine
 from .layouts import STREAM_WIDTH, Status
-from .packets import HEADER_PORTS, STAGE_WORDS, PacketReader, PayloadWriter
+from .packets import HEADER_PORTS, PacketReader
 from .parameters import AcceleratorParameters
+from .payloads import STAGE_WORDS, PayloadMover
 from .responder import Responder
 
 
 class Accelerator(wiring.Component):
-    """Loads memories and runs programs as packets on a 32-bit stream ask for it.
+    """Loads memories, reads them back and runs programs as packets on a 32-bit stream ask for it.
 
     A packet is a `layouts.PACKET_HEADER`, then for LOAD up to `layouts.PAYLOAD_WORDS` slices of a section,
     then the CRC-32 of all these words, which has `input_last`.  A packet has no effect before its last
     word, and none but its answer if it is wrong.  RUN is answered with a response: the status, the cycles
-    of the run, and the results asked for if the status is DONE.  A packet that cannot be obeyed is answered
-    with its error status and 0 cycles; a good LOAD is not answered.
+    of the run, and the results asked for if the status is DONE.  READ is answered with DONE, 0 cycles and the
+    slices asked for.  A packet that cannot be obeyed is answered with its error status and 0 cycles; a good
+    LOAD is not answered.
 
     A transfer happens in a cycle with both `valid` and `ready`; `output_data` and `output_last` hold
     while `output_valid` waits for `output_ready`.  During a run or a response one more packet is taken, and
@@ -47,7 +49,7 @@ class Accelerator(wiring.Component):
         High for one cycle: a response with `status` begins.
     status : Out(Status)
     ran : Out(1)
-        It is the response of a run, not of a packet that was refused.
+        It is the response of a run, not of a READ or of a packet that was refused.
 
     Raises
     ------
@@ -83,27 +85,30 @@ class Accelerator(wiring.Component):
         m = Module()
         m.submodules.engine = engine = self.engine
         m.submodules.reader = reader = PacketReader(parameters=self._parameters)
-        m.submodules.writer = writer = PayloadWriter(parameters=self._parameters)
+        m.submodules.mover = mover = PayloadMover(parameters=self._parameters)
         m.submodules.responder = responder = Responder(parameters=self._parameters)
-        self._connect_loading(m, reader, writer)
-        self._connect_answers(m, responder)
+        wiring.connect(m, mover.host, engine.host)
+        self._connect_payloads(m, reader, mover)
+        self._connect_answers(m, responder, mover)
         count = Signal.like(reader.count)
         m.d.comb += [
             engine.program_start.eq(reader.address),
             engine.start.eq(reader.run),
             engine.bank.eq(reader.bank),
-            writer.start.eq(reader.load),
+            mover.start.eq(reader.load | reader.read),
+            mover.reads.eq(reader.read),
+            responder.single.eq(reader.read),
             responder.start.eq(self.answered),
             responder.status.eq(self.status),
         ]
         with m.FSM():
             with m.State("OBEY"):
-                m.d.comb += [reader.enable.eq(~writer.busy), self.status.eq(reader.status)]
+                m.d.comb += [reader.enable.eq(~mover.busy), self.status.eq(reader.status)]
                 m.d.sync += count.eq(reader.count)
                 with m.If(reader.run):
                     m.next = "RUN"
-                with m.Elif(reader.refuse):
-                    m.d.comb += self.answered.eq(1)
+                with m.Elif(reader.refuse | reader.read):
+                    m.d.comb += [self.answered.eq(1), responder.count.eq(Mux(reader.read, reader.count, 0))]
                     m.next = "ANSWER"
             with m.State("RUN"):
                 m.d.comb += [
@@ -119,7 +124,7 @@ class Accelerator(wiring.Component):
                 m.next = "OBEY"
         return m
 
-    def _connect_loading(self, m: Module, reader: PacketReader, writer: PayloadWriter) -> None:
+    def _connect_payloads(self, m: Module, reader: PacketReader, mover: PayloadMover) -> None:
         stage = memory.Memory(shape=unsigned(STREAM_WIDTH), depth=STAGE_WORDS, init=[])
         m.submodules.stage = stage
         write, read = stage.write_port(), stage.read_port()
@@ -132,19 +137,20 @@ class Accelerator(wiring.Component):
             write.addr.eq(reader.stage_address),
             write.data.eq(reader.stage_data),
             write.en.eq(reader.stage_enable),
-            read.addr.eq(writer.stage_address),
-            read.en.eq(writer.busy),
-            writer.stage_data.eq(read.data),
-            *(getattr(writer, name).eq(getattr(reader, name)) for name in HEADER_PORTS),
+            read.addr.eq(mover.stage_address),
+            read.en.eq(mover.busy),
+            mover.stage_data.eq(read.data),
+            *(getattr(mover, name).eq(getattr(reader, name)) for name in HEADER_PORTS),
         ]
-        names = [name for name in writer.signature.members if name.startswith("write_")]
-        m.d.comb += [getattr(self.engine, name).eq(getattr(writer, name)) for name in names]
 
-    def _connect_answers(self, m: Module, responder: Responder) -> None:
-        engine = self.engine
+    def _connect_answers(self, m: Module, responder: Responder, mover: PayloadMover) -> None:
+        engine, reads = self.engine, mover.host.read_enable
         m.d.comb += [
             engine.result_address.eq(responder.result_address),
             responder.result.eq(engine.result),
+            responder.result[0].eq(Mux(reads, mover.host.read_data, engine.result[0])),
+            responder.result_valid.eq(mover.word_valid | ~reads),
+            mover.advance.eq(responder.taken),
             self.output_data.eq(responder.data),
             self.output_last.eq(responder.last),
             self.output_valid.eq(responder.valid),

@@ -32,6 +32,8 @@ class Array(wiring.Component):
     accumulator_shape : Shape
     enable, clear : In(1)
     weights : In(weight_word)
+    held_weights : Out(weight_word)
+        `weights`, one cycle later.
     codes, table, inside, write_enable, write_address, write_data : In
         See `LoadableDecoder`.
     accumulators : Out(ArrayLayout(accumulator_shape, rows))
@@ -55,6 +57,7 @@ class Array(wiring.Component):
                 "enable": In(1),
                 "clear": In(1),
                 "weights": In(weight_word(p)),
+                "held_weights": Out(weight_word(p)),
                 **{name: members[name] for name in shared},
                 "accumulators": Out(data.ArrayLayout(self.accumulator_shape, p.rows)),
             }
@@ -78,6 +81,7 @@ class Array(wiring.Component):
             m.d.comb += getattr(rows, name).eq(decoded)
         m.d.comb += [
             rows.activations.eq(decoder.levels),
+            self.held_weights.eq(rows.weights),
             self.accumulators.eq(rows.accumulators),
         ]
         return m

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .accelerator import Accelerator
 from .axi import AXI_LITE, AXI_STREAM, AxiRegisters
 from .axi_streams import InputGate, OutputGate
+from .layouts import Status
 from .parameters import HARDWARE_VERSION, AcceleratorParameters
 from .registers import INTERFACE, REGISTERS
 
@@ -105,7 +106,7 @@ class AxiAccelerator(wiring.Component):
         core, entry, leaving = self._core, self.s_axis_in, self.m_axis_out
         for register, event in (
             (registers.runs, core.answered & core.ran),
-            (registers.refused, core.answered & ~core.ran),
+            (registers.refused, core.answered & ~core.ran & (core.status != Status.DONE)),
             (registers.input_waits, entry.tvalid & ~entry.tready),
             (registers.output_waits, leaving.tvalid & ~leaving.tready),
         ):

@@ -9,15 +9,14 @@ from amaranth.lib.wiring import In, Out
 
 from .array import Array
 from .dot import delayed
+from .host_port import HOST, HostPort
 from .layouts import (
     BANK_WIDTH,
-    SLICE_WIDTH,
     STREAM_WIDTH,
     LayerOpcode,
     Section,
     Status,
     result_word,
-    section_banks,
     section_depth,
     section_width,
     slice_width,
@@ -55,8 +54,9 @@ class Core:
 class Engine(wiring.Component):
     """Runs the program in its memory on the activations in its memory.
 
-    The schedule is static: nothing stalls, so a run's cycles are known beforehand.  Memories are
-    written a slice at a time, one cycle after it is offered; a write that falls into a run is lost.
+    The schedule is static: nothing stalls, so a run's cycles are known beforehand.  The host writes and
+    reads memories between runs, a slice at a time.  Tables and boundaries are there for each lane; what is
+    read back of them is a further copy.
 
     Cores work in lockstep, each on its own image; sequencer, weights, channels and the contents of
     tables are the same for all.
@@ -79,14 +79,8 @@ class Engine(wiring.Component):
     busy, done, status : Out
     cycles : Out(32)
         Cycles of the last run.
-    write_enable : In(1)
-    write_section, write_bank : In(8)
+    host : In(HOST)
         Activations have no banks; theirs is the core.
-    write_address : In(24)
-        Word of the section.
-    write_slice : In(16)
-        Slice of the word (`layouts.slice_width`).
-    write_data : In(32)
     result_address : In(24)
         All cores' first words, then all cores' second words, and so on.
     result : Out(result_word)
@@ -111,12 +105,7 @@ class Engine(wiring.Component):
                 "done": Out(1),
                 "status": Out(Status),
                 "cycles": Out(STREAM_WIDTH),
-                "write_enable": In(1),
-                "write_section": In(8),
-                "write_bank": In(BANK_WIDTH),
-                "write_address": In(ADDRESS_WIDTH),
-                "write_slice": In(SLICE_WIDTH),
-                "write_data": In(STREAM_WIDTH),
+                "host": In(HOST),
                 "result_address": In(ADDRESS_WIDTH),
                 "result": Out(result_word(p)),
             }
@@ -126,24 +115,15 @@ class Engine(wiring.Component):
         m = Module()
         p = self._parameters
         m.submodules.sequencer = sequencer = Sequencer(parameters=p, drain=self.drain)
-        self._register_writes(m)
+        self._port = port = HostPort(m, self.host, busy=self.busy, parameters=p)
         self._bank = Signal(address_width(p.banks))
         with m.If(self.start & ~self.busy):
             m.d.sync += self._bank.eq(self.bank)
         self._count_cycles(m, sequencer)
-        # The array registers weights first of all, so their address waits, which is narrower.
-        weight_address = delayed(m, sequencer.step.weights[: address_width(p.weight_words)], cycles=1)
-        weights = self._read(m, Section.WEIGHTS, weight_address)
-        channel = self._read(m, Section.CHANNELS, self.cores[0].requantizer.channel_address)
-        m.d.comb += [
-            sequencer.start.eq(self.start),
-            sequencer.program_start.eq(self.program_start),
-            sequencer.program_data.eq(self._read(m, Section.PROGRAM, sequencer.program_address)),
-        ]
+        self._connect_shared(m, sequencer)
         for number, core in enumerate(self.cores):
             m.submodules[f"array{core.suffix}"] = core.array
             m.submodules[f"requantizer{core.suffix}"] = core.requantizer
-            m.d.comb += [core.array.weights.eq(weights), core.requantizer.channel.eq(channel)]
             m.d.comb += core.array.codes.eq(self._activations(m, sequencer.step.input, core, number))
             self._connect_small_tables(m, core)
         self._control_arrays(m, sequencer)
@@ -151,7 +131,39 @@ class Engine(wiring.Component):
         if p.value_words:
             self._connect_values(m, sequencer)
         self._connect_results(m)
+        port.connect()
         return m
+
+    def _connect_shared(self, m: Module, sequencer: Sequencer) -> None:
+        """The memories that there is one of for all cores."""
+        p, port, first = self._parameters, self._port, self.cores[0]
+        # The array registers weights first of all, so their address waits, which is narrower.
+        step = self._addressed(sequencer.step.weights[: address_width(p.weight_words)])
+        weights = self._read(m, Section.WEIGHTS, delayed(m, step, cycles=1))
+        channel = self._read(m, Section.CHANNELS, self._addressed(first.requantizer.channel_address))
+        program = self._read(m, Section.PROGRAM, self._addressed(sequencer.program_address))
+        m.d.comb += [
+            sequencer.start.eq(self.start),
+            sequencer.program_start.eq(self.program_start),
+            sequencer.program_data.eq(program),
+        ]
+        alone = {Section.WEIGHTS: weights, Section.CHANNELS: channel, Section.PROGRAM: program}
+        for section in (Section.TABLES, Section.BOUNDARIES):
+            alone[section] = self._read(m, section, port.address)
+        alone = {each: port.alone(each, word, meant=port.meant(each)) for each, word in alone.items()}
+        for core in self.cores:
+            m.d.comb += [
+                core.array.weights.eq(alone[Section.WEIGHTS]),
+                core.requantizer.channel.eq(alone[Section.CHANNELS]),
+            ]
+        port.show(Section.WEIGHTS, first.array.held_weights.as_value())
+        port.show(Section.CHANNELS, first.requantizer.held_channel.as_value())
+        for section in (Section.PROGRAM, Section.TABLES, Section.BOUNDARIES):
+            port.show(section, delayed(m, alone[section], cycles=1))
+
+    def _addressed(self, address: Value) -> Value:
+        """An address of the engine's, or the host's while it reads."""
+        return Mux(self._port.reading, self._port.address[: len(address)], address)
 
     def _count_cycles(self, m: Module, sequencer: Sequencer) -> None:
         m.d.comb += [
@@ -226,85 +238,66 @@ class Engine(wiring.Component):
                 pooling.inside.eq(inside),
             ]
 
-    def _register_writes(self, m: Module) -> None:
-        """One register between the host and all memories, whose write ports are many and far apart."""
-        self._selected = {section: Signal(name=f"write_{section.name.lower()}") for section in Section}
-        self._address = Signal.like(self.write_address, name="registered_address")
-        banks = max(section_banks(self._parameters, section) for section in Section)
-        self._write_bank = Signal(address_width(banks), name="registered_bank")
-        self._slice = Signal.like(self.write_slice, name="registered_slice")
-        self._data = Signal.like(self.write_data, name="registered_data")
-        m.d.sync += [
-            self._address.eq(self.write_address),
-            self._write_bank.eq(self.write_bank),
-            self._slice.eq(self.write_slice),
-            self._data.eq(self.write_data),
-        ]
-        for section, selected in self._selected.items():
-            m.d.sync += selected.eq(self.write_enable & (self.write_section == section))
-
     def _banked(self, address: Value, words: int, bank: Value) -> Value:
         """The address in a memory that has so many words in every bank."""
         return Cat((address | Const(0, address_width(words)))[: address_width(words)], bank)
 
     def _read(self, m: Module, section: Section, address: Value) -> Value:
         """A memory that only the host writes; returns the word at `address`, one cycle later."""
-        p, depth = self._parameters, section_depth(self._parameters, section)
+        p, port, depth = self._parameters, self._port, section_depth(self._parameters, section)
         count, width = slices(p, section), slice_width(p, section)
         store = memory.Memory(shape=unsigned(count * width), depth=p.banked(depth), init=[])
         m.submodules[section.name.lower()] = store
         write, read = store.write_port(granularity=width), store.read_port()
-        selected = self._selected[section] & ~self.busy
         m.d.comb += [
-            write.addr.eq(self._banked(self._address, depth, self._write_bank)),
-            write.data.eq(self._data[:width].replicate(count)),
-            write.en.eq(Cat(selected & (self._slice == i) for i in range(count))),
-            # Never while the host writes: yosys then need not preserve the old word of a collision.
-            read.en.eq(self.busy),
-            read.addr.eq(self._banked(address, depth, self._bank)),
+            write.addr.eq(self._banked(port.address, depth, port.bank)),
+            write.data.eq(port.data[:width].replicate(count)),
+            write.en.eq(port.meant(section) & port.writing.replicate(count)),
+            read.en.eq(port.memories_read),
+            read.addr.eq(self._banked(address, depth, Mux(port.reading, port.bank, self._bank))),
         ]
         return read.data[: section_width(p, section)]
 
     def _activations(self, m: Module, address: Value, core: Core, number: int) -> Value:
         """An activation memory, which the host fills and the requantizer writes back to; what it reads."""
-        p, requantizer = self._parameters, core.requantizer
+        p, port, requantizer = self._parameters, self._port, core.requantizer
         group, per_word = slice_width(p, Section.ACTIVATIONS), p.groups_per_word
         m.submodules[f"activations{core.suffix}"] = store = core.activations
         write, read = store.write_port(granularity=group), store.read_port()
-        part = Signal(range(per_word))
-        enable = Signal()
+        meant = port.meant(Section.ACTIVATIONS) & (port.bank == number).replicate(per_word)
         bits = (per_word - 1).bit_length()
         with m.If(self.busy):
+            part = requantizer.code_address[:bits]
             m.d.comb += [
                 write.addr.eq(requantizer.code_address[bits:]),
-                part.eq(requantizer.code_address[:bits]),
                 write.data.eq(requantizer.codes.as_value().replicate(per_word)),
-                enable.eq(requantizer.code_enable),
+                write.en.eq(Cat(requantizer.code_enable & (part == i) for i in range(per_word))),
             ]
         with m.Else():
             m.d.comb += [
-                write.addr.eq(self._address),
-                part.eq(self._slice),
-                write.data.eq(self._data[:group].replicate(per_word)),
-                enable.eq(self._selected[Section.ACTIVATIONS] & (self._write_bank == number)),
+                write.addr.eq(port.address),
+                write.data.eq(port.data[:group].replicate(per_word)),
+                write.en.eq(meant & port.writing.replicate(per_word)),
             ]
-        m.d.comb += write.en.eq(Cat(enable & (part == i) for i in range(per_word)))
-        m.d.comb += read.addr.eq(address)
-        return delayed(m, read.data, cycles=READ_LATENCY - 1)
+        m.d.comb += read.addr.eq(self._addressed(address))
+        alone = port.alone(Section.ACTIVATIONS, read.data, meant=meant)
+        codes = delayed(m, alone, cycles=READ_LATENCY - 1)
+        port.show(Section.ACTIVATIONS, codes)
+        return codes
 
     def _connect_small_tables(self, m: Module, core: Core) -> None:
-        array, requantizer = core.array, core.requantizer
-        places = {
-            section: self._banked(self._address, section_depth(self._parameters, section), self._write_bank)
+        p, port, array, requantizer = self._parameters, self._port, core.array, core.requantizer
+        address = {
+            section: self._banked(port.address, section_depth(p, section), port.bank)
             for section in (Section.TABLES, Section.BOUNDARIES)
         }
         m.d.comb += [
-            array.write_enable.eq(self._selected[Section.TABLES] & ~self.busy),
-            array.write_address.eq(places[Section.TABLES]),
-            array.write_data.eq(self._data),
-            requantizer.boundary_enable.eq(self._selected[Section.BOUNDARIES] & ~self.busy),
-            requantizer.boundary_address.eq(places[Section.BOUNDARIES]),
-            requantizer.boundary_data.eq(self._data),
+            array.write_enable.eq(port.meant(Section.TABLES) & port.writing),
+            array.write_address.eq(address[Section.TABLES]),
+            array.write_data.eq(port.data),
+            requantizer.boundary_enable.eq(port.meant(Section.BOUNDARIES) & port.writing),
+            requantizer.boundary_address.eq(address[Section.BOUNDARIES]),
+            requantizer.boundary_data.eq(port.data),
         ]
 
     def _connect_results(self, m: Module) -> None:

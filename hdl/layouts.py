@@ -25,7 +25,7 @@ SLICE_WIDTH = 16
 
 
 class Section(enum.IntEnum):
-    """The memories a packet can write, by number."""
+    """The memories a packet can write and read back, by number."""
 
     PROGRAM = 0
     WEIGHTS = 1
@@ -40,6 +40,7 @@ class PacketOpcode(enum.IntEnum):
 
     LOAD = 1
     RUN = 2
+    READ = 3
 
 
 class LayerOpcode(enum.IntEnum):
@@ -85,11 +86,11 @@ PACKET_HEADER = data.StructLayout(
     }
 )
 """Head of every packet; the CRC-32 of all its other words is its last.  LOAD: the section's first word, the
-first slice of it, and the number of stream words that follow.  RUN: first program word and number of result
-words to return."""
+first slice of it, and the number of stream words that follow.  READ: the same, and the number of stream words
+to return.  RUN: first program word and number of result words to return."""
 
 PAYLOAD_WORDS = 256
-"""The most stream words that a LOAD carries between its header and its CRC-32."""
+"""The most stream words that a LOAD carries between its header and its CRC-32, or that a READ asks for."""
 
 LAYER = data.StructLayout(
     {

@@ -7,7 +7,7 @@ from zlib import crc32
 from .formats import APoT, Basis, Format, check_int, named, signed_width
 from .formats.digits import signed_digits
 
-HARDWARE_VERSION = 2
+HARDWARE_VERSION = 3
 """Raised whenever an image packed for one version would not run on the next."""
 
 MULTIPLIER_WIDTH = 18
@@ -26,6 +26,8 @@ LIMB_WIDTH = MULTIPLIER_WIDTH - 1
 """Bits of an accumulator that one multiplier block takes beside a sign."""
 FETCH_LATENCY = 2
 """Cycles from a program address until the sequencer has the word in a register."""
+READ_BACK_LATENCY = 4
+"""Cycles from the host's place in a section until the engine shows it the word."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,6 +87,8 @@ class Requantizer(wiring.Component):
     channel_address : Out
     channel : In(channel_word)
         The word at `channel_address`, one cycle later.
+    held_channel : Out(channel_word)
+        `channel`, one cycle later.
     code_enable, code_address, codes : Out
         Write of a group of codes; the address counts groups.
     result_enable, result_address, results : Out
@@ -122,6 +124,7 @@ class Requantizer(wiring.Component):
                 "layer": In(LAYER),
                 "channel_address": Out(self._tag["channels"].width),
                 "channel": In(channel_word(p)),
+                "held_channel": Out(channel_word(p)),
                 "code_enable": Out(1),
                 "code_address": Out(self._tag["output"].width),
                 "codes": Out(data.ArrayLayout(p.code_width, p.requantizers)),
@@ -152,7 +155,8 @@ class Requantizer(wiring.Component):
         stages = _Stages(m, tag)
         # Registered before they are multiplied, so that neither a memory's output nor the shift by the
         # digit's place lengthens the multiplier's path.
-        channels = data.View(channel_word(self._parameters), delayed(m, self.channel.as_value(), cycles=1))
+        channels = self.held_channel
+        m.d.sync += channels.eq(self.channel)
         totals = []
         for lane, accumulator in enumerate(accumulators):
             placed = self._place(m, accumulator, stages, lane=lane)

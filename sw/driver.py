@@ -1,12 +1,21 @@
 """What a host sends an accelerator: packets of 32-bit words; and what it makes of the answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, STREAM_WIDTH, PacketOpcode, Section, slice_width, slices
+from hdl.layouts import (
+    PACKET_HEADER,
+    PAYLOAD_WORDS,
+    STREAM_WIDTH,
+    PacketOpcode,
+    Section,
+    Status,
+    slice_width,
+    slices,
+)
 from hdl.parameters import AcceleratorParameters
 
 from .bits import Words, field_bits, slice_words, struct_bits
@@ -84,13 +93,47 @@ def section_packets(
     section: Section, words: Words, *, parameters: AcceleratorParameters, bank: int = 0
 ) -> list[Words]:
     """Packets that write a section from its first word on: as few as can be, none for no words."""
-    flat, count = words.reshape(-1), slices(parameters, section)
-    packets = []
-    for start in range(0, len(flat), PAYLOAD_WORDS):
-        payload = flat[start : start + PAYLOAD_WORDS]
-        fields = {"address": start // count, "slice": start % count, "count": len(payload)}
-        packets.append(_packet(PacketOpcode.LOAD, payload, parameters, section=section, bank=bank, **fields))
-    return packets
+    flat = words.reshape(-1)
+    return [
+        _packet(PacketOpcode.LOAD, flat[start:end], parameters, bank=bank, **fields)
+        for start, end, fields in _payloads(section, len(flat), parameters)
+    ]
+
+
+def read_packets(
+    section: Section, *, words: int, parameters: AcceleratorParameters, bank: int = 0
+) -> list[Words]:
+    """Packets that read back so many words of a section, from its first one on: as few as can be."""
+    return [
+        _packet(PacketOpcode.READ, None, parameters, bank=bank, **fields)
+        for _, _, fields in _payloads(section, words * slices(parameters, section), parameters)
+    ]
+
+
+def read_words(responses: Sequence[Words], *, section: Section, parameters: AcceleratorParameters) -> Words:
+    """The words (words, slices) in the answers to `read_packets`, as `section_packets` takes them.
+
+    Raises
+    ------
+    ValueError
+        If a packet was refused.
+    """
+    for response in responses:
+        if response[0] != Status.DONE:
+            raise ValueError(f"answers must begin with DONE, not {Status(int(response[0])).name}")
+    payloads = [np.asarray(response[2:], dtype=np.uint32) for response in responses]
+    return np.concatenate(payloads).reshape(-1, slices(parameters, section))
+
+
+def _payloads(
+    section: Section, length: int, parameters: AcceleratorParameters
+) -> Iterator[tuple[int, int, dict[str, int]]]:
+    """Begin and end of each packet's share of so many slices, and how its header says so."""
+    count = slices(parameters, section)
+    for start in range(0, length, PAYLOAD_WORDS):
+        end = min(start + PAYLOAD_WORDS, length)
+        address, part = divmod(start, count)
+        yield start, end, {"section": section, "address": address, "slice": part, "count": end - start}
 
 
 def run_packet(*, results: int, parameters: AcceleratorParameters, bank: int = 0) -> Words:

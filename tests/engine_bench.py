@@ -82,15 +82,15 @@ class Bench:
         """Whole words from the first on, slice by slice."""
         ctx, engine = self.ctx, self.engine
         width = slice_width(PARAMETERS, section)
-        ctx.set(engine.write_enable, 1)
-        ctx.set(engine.write_section, section)
+        ctx.set(engine.host.write_enable, 1)
+        ctx.set(engine.host.section, section)
         for address, word in enumerate(words):
             for index in range(slices(PARAMETERS, section)):
-                ctx.set(engine.write_address, address)
-                ctx.set(engine.write_slice, index)
-                ctx.set(engine.write_data, word >> index * width & (1 << width) - 1)
+                ctx.set(engine.host.address, address)
+                ctx.set(engine.host.slice, index)
+                ctx.set(engine.host.write_data, word >> index * width & (1 << width) - 1)
                 await ctx.tick()
-        ctx.set(engine.write_enable, 0)
+        ctx.set(engine.host.write_enable, 0)
         await ctx.tick()
 
     async def run(self, *, start: int = 0, limit: int) -> tuple[Status, int]:

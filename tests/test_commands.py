@@ -229,15 +229,15 @@ class Bench:
     async def _write(self, section: Section, words: list[int]) -> None:
         ctx, engine, width = self.ctx, self.engine, slice_width(self.p, section)
         assert len(words) <= section_depth(self.p, section)
-        ctx.set(engine.write_section, section)
-        ctx.set(engine.write_enable, 1)
+        ctx.set(engine.host.section, section)
+        ctx.set(engine.host.write_enable, 1)
         for address, word in enumerate(words):
             for index in range(slices(self.p, section)):
-                ctx.set(engine.write_address, address)
-                ctx.set(engine.write_slice, index)
-                ctx.set(engine.write_data, word >> index * width & (1 << width) - 1)
+                ctx.set(engine.host.address, address)
+                ctx.set(engine.host.slice, index)
+                ctx.set(engine.host.write_data, word >> index * width & (1 << width) - 1)
                 await ctx.tick()
-        ctx.set(engine.write_enable, 0)
+        ctx.set(engine.host.write_enable, 0)
         await ctx.tick()
 
     async def run(self, program: list[int]) -> int:

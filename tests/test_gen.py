@@ -290,6 +290,6 @@ def test_plain_names_are_unique_and_consistent() -> None:
 
 
 def test_a_stream_part_that_there_is_not_is_refused() -> None:
-    names = "packet_reader, payload_writer, responder"
+    names = "packet_reader, payload_mover, responder"
     with pytest.raises(ValueError, match=f"name must be one of {names}, not 'engine'"):
         stream("engine", AcceleratorParameters())

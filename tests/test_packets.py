@@ -48,18 +48,19 @@ def packet(opcode: int, *, words: int = 0, **fields: int) -> Words:
 
 def wrong_headers() -> list[tuple[Status, Words]]:
     """Packets that arrive as they were sent, but should not have been sent."""
-    load, run, last = PacketOpcode.LOAD, PacketOpcode.RUN, (1 << ADDRESS_WIDTH) - 1
+    load, read, run = PacketOpcode.LOAD, PacketOpcode.READ, PacketOpcode.RUN
+    last = (1 << ADDRESS_WIDTH) - 1
     image, build_id = Section.ACTIVATIONS, small(SHAPE).build_id
     depths = [(section, section_depth(small(SHAPE), section)) for section in Section]
     wide = [(section, slices(small(SHAPE), section)) for section in Section]
-    ends = zip(depths, wide, strict=True)
+    ends = list(zip(depths, wide, strict=True))
     return [
         *(
             (Status.BUILD_ID, packet(op, build_id=build_id ^ 1 << bit, words=n))
             for op, bit in ((1, 0), (2, 31), (9, 17))
             for n in (0, 3)
         ),
-        *((Status.PACKET_OPCODE, packet(op, words=n)) for op in (0, 3, 255) for n in (0, 5)),
+        *((Status.PACKET_OPCODE, packet(op, words=n)) for op in (0, 4, 255) for n in (0, 5)),
         *((Status.SECTION, packet(load, section=at, words=n)) for at in (len(Section), 255) for n in (0, 1)),
         *((Status.LOAD_RANGE, packet(load, section=at, address=n, words=1)) for at, n in depths),
         *(
@@ -78,13 +79,29 @@ def wrong_headers() -> list[tuple[Status, Words]]:
         *((Status.LENGTH, packet(load, section=image, words=PAYLOAD_WORDS + n)) for n in (1, 2, 300, 1100)),
         (Status.LENGTH, packet(load, section=image, words=0)),
         (Status.LENGTH, packet(run, words=1)),
+        (Status.BUILD_ID, packet(read, build_id=build_id ^ 1 << 7, count=1)),
+        *((Status.SECTION, packet(read, section=at, count=1)) for at in (len(Section), 255)),
+        *((Status.LENGTH, packet(read, section=image, count=n)) for n in (0, PAYLOAD_WORDS + 1, 2**32 - 1)),
+        *((Status.LENGTH, packet(read, section=image, words=n, count=n)) for n in (1, 3, PAYLOAD_WORDS)),
+        *((Status.LOAD_RANGE, packet(read, section=at, address=n, count=1)) for at, n in depths),
+        *(
+            (Status.LOAD_RANGE, packet(read, section=at, address=n - 1, count=w + 1))
+            for (at, n), (_, w) in ends
+        ),
+        *((Status.LOAD_RANGE, packet(read, section=at, slice=n, count=1)) for at, n in wide),
+        *((Status.LOAD_RANGE, packet(read, section=at, bank=1, count=1)) for at in Section),
+        (Status.LOAD_RANGE, packet(read, section=image, address=last, count=1)),
     ]
 
 
 def damaged_packets() -> list[tuple[Status, Words]]:
     """Packets that arrive otherwise than they were sent: bits flipped, words lost, doubled or swapped."""
     found = []
-    for good in (packet(PacketOpcode.LOAD, section=Section.ACTIVATIONS, words=9), packet(PacketOpcode.RUN)):
+    for good in (
+        packet(PacketOpcode.LOAD, section=Section.ACTIVATIONS, words=9),
+        packet(PacketOpcode.READ, section=Section.CHANNELS, count=9),
+        packet(PacketOpcode.RUN),
+    ):
         for place in range(len(good)):
             flipped = good.copy()
             flipped[place] ^= np.uint32(1 << (7 * place + 3) % 32)

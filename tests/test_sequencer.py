@@ -55,13 +55,13 @@ def run(programs: list[tuple[int, list[int]]], *, bound: int) -> list[tuple[int,
 
     async def bench(ctx: Any) -> None:
         for start, content in programs:
-            ctx.set(engine.write_section, Section.PROGRAM)
+            ctx.set(engine.host.section, Section.PROGRAM)
             for address, word in enumerate([*content, *[0] * (PARAMETERS.program_words - len(content))]):
-                ctx.set(engine.write_enable, 1)
-                ctx.set(engine.write_address, address)
-                ctx.set(engine.write_data, word)
+                ctx.set(engine.host.write_enable, 1)
+                ctx.set(engine.host.address, address)
+                ctx.set(engine.host.write_data, word)
                 await ctx.tick()
-            ctx.set(engine.write_enable, 0)
+            ctx.set(engine.host.write_enable, 0)
             ctx.set(engine.program_start, start)
             ctx.set(engine.start, 1)
             await ctx.tick()
