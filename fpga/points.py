@@ -180,7 +180,7 @@ def _names(block: str) -> set[str]:
 def _option(name: str, value: Any) -> str:
     flag = f"--{name.replace('_', '-')}"
     if isinstance(value, bool):
-        return flag
+        return flag if value else f"--no-{flag[2:]}"
     return f"{flag} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 

@@ -39,7 +39,10 @@ def options(parameters: type) -> list[click.Option]:
         if field.default is not MISSING:
             common |= {"default": field.default, "show_default": field.default is not None}
         if types[field.name] is bool:
-            made.append(click.Option([flag], is_flag=True, **common | {"show_default": False}))
+            both = f"{flag}/--no-{flag[2:]}" if field.default is True else flag
+            made.append(
+                click.Option([both], is_flag=True, **common | {"show_default": field.default is True})
+            )
         else:
             made.append(click.Option([flag], type=TYPES[_without_none(types[field.name])], **common))
     return made

@@ -76,7 +76,7 @@ class Array(wiring.Component):
         ]
         m.submodules.rows = rows = self._rows
         for name in ("enable", "clear", "weights"):
-            decoded = Signal.like(getattr(self, name), name=f"{name}_of_levels")
+            decoded = Signal.like(getattr(self, name), name=f"{name}_of_levels", reset_less=name == "weights")
             m.d.sync += decoded.eq(getattr(self, name))
             m.d.comb += getattr(rows, name).eq(decoded)
         m.d.comb += [

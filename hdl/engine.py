@@ -147,19 +147,22 @@ class Engine(wiring.Component):
             sequencer.program_start.eq(self.program_start),
             sequencer.program_data.eq(program),
         ]
-        alone = {Section.WEIGHTS: weights, Section.CHANNELS: channel, Section.PROGRAM: program}
-        for section in (Section.TABLES, Section.BOUNDARIES):
-            alone[section] = self._read(m, section, port.address)
-        alone = {each: port.alone(each, word, meant=port.meant(each)) for each, word in alone.items()}
+        weights = port.alone(Section.WEIGHTS, weights, meant=port.meant(Section.WEIGHTS))
+        channel = port.alone(Section.CHANNELS, channel, meant=port.meant(Section.CHANNELS))
         for core in self.cores:
-            m.d.comb += [
-                core.array.weights.eq(alone[Section.WEIGHTS]),
-                core.requantizer.channel.eq(alone[Section.CHANNELS]),
-            ]
+            m.d.comb += [core.array.weights.eq(weights), core.requantizer.channel.eq(channel)]
         port.show(Section.WEIGHTS, first.array.held_weights.as_value())
         port.show(Section.CHANNELS, first.requantizer.held_channel.as_value())
-        for section in (Section.PROGRAM, Section.TABLES, Section.BOUNDARIES):
-            port.show(section, delayed(m, alone[section], cycles=1))
+        if p.read_back:
+            self._show_alone(m, Section.PROGRAM, program)
+            for section in (Section.TABLES, Section.BOUNDARIES):
+                self._show_alone(m, section, self._read(m, section, port.address))
+
+    def _show_alone(self, m: Module, section: Section, word: Value) -> None:
+        """Let the host read a memory that has no register behind it."""
+        register = Signal.like(word, name=f"held_{section.name.lower()}", reset_less=True)
+        m.d.sync += register.eq(self._port.alone(section, word, meant=self._port.meant(section)))
+        self._port.show(section, register)
 
     def _addressed(self, address: Value) -> Value:
         """An address of the engine's, or the host's while it reads."""
@@ -246,7 +249,9 @@ class Engine(wiring.Component):
         """A memory that only the host writes; returns the word at `address`, one cycle later."""
         p, port, depth = self._parameters, self._port, section_depth(self._parameters, section)
         count, width = slices(p, section), slice_width(p, section)
-        store = memory.Memory(shape=unsigned(count * width), depth=p.banked(depth), init=[])
+        store = memory.Memory(
+            shape=unsigned(count * width), depth=p.banked(depth), init=[], attrs={"ram_style": "block"}
+        )
         m.submodules[section.name.lower()] = store
         write, read = store.write_port(granularity=width), store.read_port()
         m.d.comb += [
@@ -281,7 +286,8 @@ class Engine(wiring.Component):
             ]
         m.d.comb += read.addr.eq(self._addressed(address))
         alone = port.alone(Section.ACTIVATIONS, read.data, meant=meant)
-        codes = delayed(m, alone, cycles=READ_LATENCY - 1)
+        codes = Signal.like(alone, name="held_activations", reset_less=True)
+        m.d.sync += codes.eq(alone)
         port.show(Section.ACTIVATIONS, codes)
         return codes
 

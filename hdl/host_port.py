@@ -91,9 +91,12 @@ class HostPort:
 
     def alone(self, section: Section, word: Value, *, meant: Value) -> Value:
         """A section's word as its register takes it: whole in a run, else only the slices that are meant."""
-        kept = Signal.like(meant, name=f"kept_{section.name.lower()}")
-        self._m.d.sync += kept.eq(meant | self._busy.replicate(len(meant)))
-        return Cat(Mux(keep, part, 0) for keep, part in zip(kept, self._parts(section, word), strict=True))
+        if not self._parameters.read_back:
+            return word
+        cleared = Signal.like(meant, name=f"cleared_{section.name.lower()}")
+        self._m.d.sync += cleared.eq(~(meant | self._busy.replicate(len(meant))))
+        parts = zip(cleared, self._parts(section, word), strict=True)
+        return Cat(Mux(clear, 0, part) for clear, part in parts)
 
     def show(self, section: Section, register: Value) -> None:
         """Let the host read what a register holds that takes `alone`."""
@@ -101,7 +104,8 @@ class HostPort:
 
     def connect(self) -> None:
         """Answer with all that is shown; once, when everything is."""
-        self._m.d.comb += self._host.read_data.eq(_together(self._seen))
+        if self._parameters.read_back:
+            self._m.d.comb += self._host.read_data.eq(_together(self._seen))
 
     def _parts(self, section: Section, word: Value) -> list[Value]:
         width = slice_width(self._parameters, section)

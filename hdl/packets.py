@@ -94,7 +94,7 @@ class PacketReader(wiring.Component):
         payload = Signal(range(PAYLOAD_WORDS + 2), name="payload_words")  # one more than there may be
         damaged = Signal()
         taken = Signal()
-        reads = header.opcode == PacketOpcode.READ
+        reads = (header.opcode == PacketOpcode.READ) & self._parameters.read_back
         m.d.comb += [
             taken.eq(self.valid & self.ready),
             crc.start.eq(taken & (words == 0)),
@@ -135,7 +135,7 @@ class PacketReader(wiring.Component):
                     end.advance()
                     m.next = "COUNT"
             with m.State("JUDGE"):
-                self._judge(m, header, payload, end)
+                self._judge(m, header, payload, end, reads=reads)
                 with m.If(~crc.match_detected):
                     m.d.sync += self.status.eq(Status.CHECKSUM)
                 with m.If(damaged):
@@ -154,7 +154,7 @@ class PacketReader(wiring.Component):
                 m.next = "TAKE"
         return m
 
-    def _judge(self, m: Module, header: data.View, payload: Value, end: Place) -> None:
+    def _judge(self, m: Module, header: data.View, payload: Value, end: Place, *, reads: Value) -> None:
         """Set `status` for a packet whose words are all as they were sent."""
         p = self._parameters
         depth = Signal(range(max(section_depth(p, each) for each in Section) + 1))
@@ -174,7 +174,7 @@ class PacketReader(wiring.Component):
             m.d.sync += self.status.eq(
                 Mux(payload != 0, Status.LENGTH, Mux(runs, Status.DONE, Status.LOAD_RANGE))
             )
-        with m.Elif((header.opcode != PacketOpcode.LOAD) & (header.opcode != PacketOpcode.READ)):
+        with m.Elif((header.opcode != PacketOpcode.LOAD) & ~reads):
             m.d.sync += self.status.eq(Status.PACKET_OPCODE)
         with m.Elif(banks == 0):
             m.d.sync += self.status.eq(Status.SECTION)

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from zlib import crc32
 
-from .formats import APoT, Basis, Format, check_int, named, signed_width
+from .formats import APoT, Basis, Format, check_bool, check_int, named, signed_width
 from .formats.digits import signed_digits
 
 HARDWARE_VERSION = 3
@@ -75,6 +75,8 @@ class AcceleratorParameters:
     cores
         Inputs worked on at a time, a power of two up to 16: arrays with activations, values and results of
         their own, in lockstep on the same program.
+    read_back
+        Whether a host can read memories back; if not, READ is refused like any unknown opcode.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class AcceleratorParameters:
     value_words: int = 0
     banks: int = 1
     cores: int = 1
+    read_back: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.weight_format, str):
@@ -109,6 +112,7 @@ class AcceleratorParameters:
         for name, high in _LIMITS.items():
             check_int(name, getattr(self, name), low=1, high=high)
         check_int("value_words", self.value_words, low=0, high=MAX_VALUE_WORDS)
+        check_bool("read_back", self.read_back)
         for name in ("requantizers", "cores"):
             if getattr(self, name) & (getattr(self, name) - 1):
                 raise ValueError(f"{name} must be a power of two, not {getattr(self, name)!r}")

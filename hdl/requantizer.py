@@ -155,8 +155,9 @@ class Requantizer(wiring.Component):
         stages = _Stages(m, tag)
         # Registered before they are multiplied, so that neither a memory's output nor the shift by the
         # digit's place lengthens the multiplier's path.
-        channels = self.held_channel
+        channels = Signal.like(self.channel, reset_less=True)
         m.d.sync += channels.eq(self.channel)
+        m.d.comb += self.held_channel.eq(channels)
         totals = []
         for lane, accumulator in enumerate(accumulators):
             placed = self._place(m, accumulator, stages, lane=lane)

@@ -12,12 +12,20 @@ import numpy as np
 import pytest
 
 from gen.verilog import Design, generate
-from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, PacketOpcode, Section, Status, section_depth
+from hdl.layouts import PACKET_HEADER, PAYLOAD_WORDS, PacketOpcode, Section, Status, section_depth, slices
 from hdl.parameters import AcceleratorParameters
 from hdl.registers import REGISTERS, described
 from sw.bits import Words
 from sw.compiler.schedule import program_cycles
-from sw.driver import load_packets, response_length, run_packet, sealed, section_packets
+from sw.driver import (
+    encode_images,
+    load_packets,
+    read_packets,
+    response_length,
+    run_packet,
+    sealed,
+    section_packets,
+)
 from tests.accelerator_cases import SHAPES, Case, case, random_case, small
 from verif.simulators import Bench, run
 
@@ -92,6 +100,39 @@ def wrong_packets() -> list[tuple[int, list[int]]]:
         (Status.LOAD_RANGE, changed(run, 3, 1 << 20)),
     ]
     return [(int(status), packet.tolist()) for status, packet in found]
+
+
+def wrong_reads() -> list[tuple[int, list[int]]]:
+    """One of each kind, and LOADs whose words would change what is read."""
+    (read,) = read_packets(Section.WEIGHTS, words=1, parameters=SMALL)
+    header, depth = read[:-1], section_depth(SMALL, Section.WEIGHTS)
+    changes = [
+        (Status.BUILD_ID, 1, 1),
+        (Status.PACKET_OPCODE, 0, 1 << 3),
+        (Status.SECTION, 0, 0x80 << 8),
+        (Status.LENGTH, 3, int(header[3])),
+        (Status.LENGTH, 3, PAYLOAD_WORDS << 1),
+        (Status.LOAD_RANGE, 0, slices(SMALL, Section.WEIGHTS) << 16),
+        (Status.LOAD_RANGE, 2, depth),
+        (Status.LOAD_RANGE, 2, 1 << BANK_PLACE),
+    ]
+    found = [(int(Status.CHECKSUM), np.append(header, read[-1] ^ np.uint32(1)))]
+    for status, place, value in changes:
+        changed = header.copy()
+        changed[place] ^= np.uint32(value)
+        found.append((int(status), sealed(changed)))
+    found.append((int(Status.LENGTH), sealed(np.append(header, header[0]))))
+    loads = [(status, packet) for status, packet in wrong_packets() if len(packet) > len(read)]
+    return [*((status, packet.tolist()) for status, packet in found), *loads]
+
+
+def reading(section: Section, contents: Words, *, bank: int = 0) -> list[tuple[list[int], list[int]]]:
+    """Packets that read a section's first words, and what they must be answered with."""
+    flat = contents.reshape(-1)
+    packets = words(read_packets(section, words=len(contents), parameters=SMALL, bank=bank))
+    starts = range(0, len(flat), PAYLOAD_WORDS)
+    answers = [flat[start : start + PAYLOAD_WORDS].tolist() for start in starts]
+    return list(zip(packets, answers, strict=True))
 
 
 def drive(
@@ -177,6 +218,25 @@ def test_waits(tmp_path: Path) -> None:
 
 def test_wrong_packets_have_no_effect(tmp_path: Path) -> None:
     drive("wrong", tmp_path, pauses=True, first=driven(network(SEEDS[0])), wrong=wrong_packets())
+
+
+@pytest.mark.parametrize("pauses", PAUSES)
+def test_memories_are_read_back(pauses: bool, tmp_path: Path) -> None:
+    """Also after packets that were refused, and between two runs."""
+    first = network(SEEDS[0])
+    sections = first.compiled.sections
+    assert set(sections) == set(Section) - {Section.ACTIVATIONS}
+    memories = [each for section, contents in sections.items() for each in reading(section, contents)]
+    (image,) = encode_images(first.images, layout=first.compiled.input, parameters=SMALL)
+    drive(
+        "reads",
+        tmp_path,
+        pauses=pauses,
+        first=driven(first),
+        memories=memories,
+        image=reading(Section.ACTIVATIONS, image),
+        wrong=wrong_reads(),
+    )
 
 
 def test_partial_words_are_refused(tmp_path: Path) -> None:

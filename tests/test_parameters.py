@@ -32,11 +32,12 @@ OTHER = {name: 2 * getattr(AcceleratorParameters(), name) for name in LIMITS} | 
     "requantizers": 4,
     "code_width": 3,
     "value_words": 1,
+    "read_back": False,
 }
 
 
 def test_limits_cover_every_number() -> None:
-    assert {"weight_format", "value_words", *LIMITS} == {
+    assert {"weight_format", "value_words", "read_back", *LIMITS} == {
         field.name for field in fields(AcceleratorParameters)
     }
 
@@ -85,6 +86,7 @@ def test_value_words_may_be_none_at_all(value: Any) -> None:
             ValueError,
             "rows must be a multiple of lanes, since 'basis_1_2' has no level 0 to pad with, not 8",
         ),
+        ({"read_back": 1}, TypeError, "read_back must be True or False, not 1"),
         ({"requantizers": 3}, ValueError, "requantizers must be a power of two, not 3"),
         ({"cores": 6}, ValueError, "cores must be a power of two, not 6"),
         (
@@ -156,7 +158,7 @@ def test_json_round_trip() -> None:
         assert parameters_from(asdict(parameters)) == parameters
 
 
-NAMES = ", ".join(sorted(["weight_format", "value_words", *LIMITS]))
+NAMES = ", ".join(sorted(["weight_format", "value_words", "read_back", *LIMITS]))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_every_field_and_the_version_change_the_id(monkeypatch: pytest.MonkeyPat
     ids = [base.build_id, *(replace(base, **{name: value}).build_id for name, value in OTHER.items())]
     monkeypatch.setattr(module, "HARDWARE_VERSION", module.HARDWARE_VERSION + 1)
     ids.append(base.build_id)
-    assert len(set(ids)) == len(LIMITS) + 4
+    assert len(set(ids)) == len(LIMITS) + 5
     assert all(0 <= each < 2**32 for each in ids)
 
 

@@ -21,9 +21,9 @@ from verif.proofs import ProofError, prove, prove_design
 OWN = [
     claim
     for claim in catalog()
-    if claim.block.endswith("_pe") or claim.block in ("responder", "packet_reader", "payload_writer")
+    if claim.block.endswith("_pe") or claim.block in ("responder", "packet_reader", "payload_mover")
 ]
-QUICK = ("signmag_pe --bits 2", "table_pe --format uniform_b4", "responder", "payload_writer")
+QUICK = ("signmag_pe --bits 2", "table_pe --format uniform_b4", "responder", "payload_mover")
 FOUR = {"lanes": 4, "activation_width": 4, "depth": 64}
 
 refuted = pytest.raises(ProofError, match="counterexample")
@@ -166,9 +166,9 @@ def test_a_word_that_is_taken_too_early_is_refuted() -> None:
 
 def test_a_word_of_a_payload_that_is_not_written_is_refuted() -> None:
     writer = changed(
-        opened("payload_writer", **SIZE),
+        opened("payload_mover", **SIZE),
         r"^  assign busy = (.*);$",
-        r"  assign busy = (\1) & write_enable;",
+        r"  assign busy = (\1) & host_write_enable;",
     )
     with refuted:
         prove_design(writer, specification=Payloads, name="writer", steps=4)

@@ -21,8 +21,9 @@ from hdl.layouts import (
 )
 from hdl.parameters import AcceleratorParameters
 from sw.bits import Words
-from sw.driver import sealed
-from tests.accelerator_cases import GAPS, split
+from sw.compiler.schedule import program_cycles
+from sw.driver import load_packets, read_packets, read_words, response_length, sealed
+from tests.accelerator_cases import GAPS, Case, case, random_case, split
 from verif.network import accelerator, exchange
 
 TINY = AcceleratorParameters(
@@ -46,6 +47,9 @@ TINY = AcceleratorParameters(
 """Sizes that are no powers of two; words of one slice and of several, of a whole number of them and not."""
 ONE = replace(TINY, rows=2, lanes=2, requantizers=1, banks=1, cores=1, value_words=0)
 """Nothing more than once."""
+SHAPE = "apot_k1n1_4x4"
+QUICK = 6
+"""Seed of a network that loads and runs in a few hundred cycles."""
 
 
 @cache
@@ -148,17 +152,30 @@ class Host:
         assert split(exchanged.words, exchanged.last) == self.answers
 
 
-@pytest.mark.parametrize("gaps", GAPS)
-@pytest.mark.parametrize("parameters", [ONE, TINY], ids=["one", "tiny"])
-def test_everything_is_read_back(parameters: AcceleratorParameters, gaps: str, tmp_path: Path) -> None:
+def check_everything(parameters: AcceleratorParameters, gaps: str, folder: Path, simulator: str) -> None:
     """Every slice of every section, bank and core; then parts of them between good and corrupt LOADs."""
     host = Host(parameters, seed=list(GAPS).index(gaps))
-    host.read_all()
     host.fill()
     host.read_all()
-    host.wander(60)
+    host.wander(50)
     host.read_all()
-    host.check(tmp_path, gaps=gaps)
+    host.check(folder, gaps=gaps, simulator=simulator)
+
+
+@pytest.mark.parametrize(("parameters", "gaps"), [(ONE, "steady"), (TINY, "both_slow")], ids=["one", "tiny"])
+def test_everything_is_read_back(
+    parameters: AcceleratorParameters, gaps: str, tmp_path: Path, icarus: str
+) -> None:
+    check_everything(parameters, gaps, tmp_path, icarus)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("gaps", GAPS)
+@pytest.mark.parametrize("parameters", [ONE, TINY], ids=["one", "tiny"])
+def test_everything_is_read_back_with_every_pause(
+    parameters: AcceleratorParameters, gaps: str, tmp_path: Path, simulator: str
+) -> None:
+    check_everything(parameters, gaps, tmp_path, simulator)
 
 
 @pytest.mark.nightly
@@ -169,3 +186,62 @@ def test_long_wanderings(seed: int, tmp_path: Path, simulator: str) -> None:
     host.wander(2000)
     host.read_all()
     host.check(tmp_path, gaps=list(GAPS)[seed % len(GAPS)], simulator=simulator)
+
+
+def answered(packets: list[Words], found: Case, *, answers: int, folder: Path) -> list[list[int]]:
+    """What the accelerator of a case answers."""
+    verilog, cycles = folder / "accelerator.v", program_cycles(found.compiled.schedule)
+    design(found.compiled.parameters).write(verilog)
+    exchanged = exchange(
+        verilog,
+        packets,
+        answers=answers,
+        simulator="icarus",
+        cycle_limit=10 * cycles + 20 * (answers + sum(map(len, packets))),
+    )
+    return split(exchanged.words, exchanged.last)
+
+
+def test_a_network_that_is_read_back_runs(tmp_path: Path) -> None:
+    """It is read between two runs, and runs again from what was read."""
+    found = random_case(SHAPE, QUICK, images=1)
+    compiled, parameters = found.compiled, found.compiled.parameters
+    length = response_length(results=compiled.results, parameters=parameters)
+    reads = {
+        section: read_packets(section, words=len(words), parameters=parameters)
+        for section, words in compiled.sections.items()
+    }
+    asked = [packet for packets in reads.values() for packet in packets]
+    words = sum(2 + int(packet[3]) for packet in asked)
+    packets = [*found.loads, *found.runs, *asked, *found.runs]
+    first, *responses, last = answered(packets, found, answers=2 * length + words, folder=tmp_path)
+    found.check([first])
+    found.check([last])
+    contents = {}
+    for section, packets in reads.items():
+        answers, responses = responses[: len(packets)], responses[len(packets) :]
+        arrays = [np.array(answer, dtype=np.uint32) for answer in answers]
+        contents[section] = read_words(arrays, section=section, parameters=parameters)
+        np.testing.assert_array_equal(contents[section], compiled.sections[section])
+    packets = [*load_packets(contents, parameters=parameters), *found.runs]
+    found.check(answered(packets, found, answers=length, folder=tmp_path))
+
+
+def test_without_it_reads_are_refused(tmp_path: Path) -> None:
+    loaded = random_case(SHAPE, QUICK, images=1)
+    parameters = replace(loaded.compiled.parameters, read_back=False)
+    found = case(loaded.network, parameters, loaded.images)
+    length = response_length(results=found.compiled.results, parameters=parameters)
+    reads = [read_packets(section, words=1, parameters=parameters)[0] for section in Section]
+    *image, run = found.runs
+    packets = [*found.loads, *image, *reads, run]
+    *refused, last = answered(packets, found, answers=2 * len(reads) + length, folder=tmp_path)
+    assert refused == [[Status.PACKET_OPCODE, 0]] * len(reads)
+    found.check([last])
+
+
+def test_a_refusal_holds_no_words() -> None:
+    answers = [np.array(words, dtype=np.uint32) for words in ([Status.DONE, 0, 7], [Status.LOAD_RANGE, 0])]
+    assert read_words(answers[:1], section=Section.PROGRAM, parameters=ONE).tolist() == [[7]]
+    with pytest.raises(ValueError, match=r"^answers must begin with DONE, not LOAD_RANGE$"):
+        read_words(answers, section=Section.PROGRAM, parameters=ONE)

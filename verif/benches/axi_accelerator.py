@@ -91,6 +91,12 @@ class Host:
         assert len(data) % WORD == 0
         return [int.from_bytes(data[i : i + WORD], "little") for i in range(0, len(data), WORD)]
 
+    async def read_back(self, asked: list[tuple[Words, Words]]) -> None:
+        """Each packet must be answered with its words; the next one waits meanwhile."""
+        await self.send([packet for packet, _ in asked])
+        for _, words in asked:
+            assert await self.receive() == [0, 0, *words]
+
     async def classify(self, network: str) -> None:
         """Send a network's image and run it; the response must be the expected one."""
         await self.send(self.config[network]["runs"])
@@ -215,6 +221,28 @@ async def wrong(dut: Any) -> None:
         assert await host.read("refused") == count
         await host.send(run)
         await host.answered("first")
+
+
+@cocotb.test()
+async def reads(dut: Any) -> None:
+    """What was loaded is read back, whatever was refused meanwhile, and no run is disturbed."""
+    host = await started(dut, loaded="first")
+    memories, image = host.config["memories"], host.config["image"]
+    await host.send(host.config["first"]["runs"][:-1])
+    await host.read_back([*memories, *image])
+    assert await host.read("refused") == 0
+    for count, (status, packet) in enumerate(host.config["wrong"], start=1):
+        await host.send([packet])
+        assert await host.receive() == [status, 0]
+        assert await host.read("refused") == count
+    await host.read_back([*memories, *image])
+    assert await host.read("status") == 0
+    await host.send(host.config["first"]["runs"][-1:])
+    await host.answered("first")
+    await host.read_back(memories)
+    await host.classify("first")
+    assert await host.read("runs") == 2
+    assert await host.read("refused") == len(host.config["wrong"])
 
 
 @cocotb.test()
