@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from gen.__main__ import main
 from gen.blocks import catalog
 from gen.identifiers import KEYWORDS, check_identifier, plain
-from gen.options import documented
+from gen.options import documented, options
 from gen.parts import stream
 from gen.verilog import generate
 from hdl.parameters import AcceleratorParameters
@@ -116,6 +116,11 @@ def test_description_of_a_folded_dot_product() -> None:
     assert description["latency"] == 5
     assert description["fold"]["excess"] == [[[0, 0, 0, 0, 0, 60, 30, 15]] * 2]
     assert "fold" not in generate("apot_dot", k=2, n=1, lanes=3).description
+
+
+def test_what_is_on_can_be_turned_off() -> None:
+    (option,) = [each for each in options(AcceleratorParameters) if each.name == "read_back"]
+    assert (option.default, option.opts, option.secondary_opts) == (True, ["--read-back"], ["--no-read-back"])
 
 
 def test_standard_output_gets_the_verilog_alone(folder: Path) -> None:
