@@ -133,6 +133,26 @@ def test_pruned_channels_are_neither_computed_nor_read() -> None:
         assert kept.get("features.6.levels", 64) == 64
 
 
+def test_wide_activations_take_a_pass_for_each_digit_of_narrow_codes() -> None:
+    """Of 4 bits in codes of 2 twice those of 2 bits, also where a sum is kept in a unit of its own."""
+    narrow, shape = replace(SMALL, code_width=2, activation_width=2, passes=64), (1, 8, 8)
+    model = network("resnet10", shape)
+    wide, plain = (allotted(model, shape, weights=(2,), activations=(bits,)) for bits in (4, 2))
+    check_executor(
+        wide,
+        replace(narrow, activation_words=2**13, value_words=2**13, weight_words=2**17, channel_words=2**13),
+    )
+    passes = [
+        [
+            len(commands[0].passes)
+            for node, commands in lower(graph, narrow).nodes
+            if node.name.endswith("conv2")
+        ]
+        for graph in (wide, plain)
+    ]
+    assert passes == [[4] * 4, [2] * 4]
+
+
 @pytest.mark.parametrize("bits", [EVEN, (0, 2, 4), (1, 2, 2, 3)])
 def test_vgg_of_half_the_bits_takes_half_the_cycles(bits: tuple[int, ...]) -> None:
     ratio = ratios("vgg_small", (3, 32, 32), 10, cases={"": (bits, bits)}, rows=(16,))[0][0]

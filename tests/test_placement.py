@@ -181,14 +181,29 @@ def test_wide_codes_are_shifted_values(bits: int, fraction: int, offset: int) ->
     """Every value near every threshold."""
     plain = thresholds_of(f"uniform_b{bits}u", fraction=fraction)
     limits = tuple(limit + offset for limit in plain)
-    bias, shift = linear_constants(replace(encoding("codes"), thresholds=limits), name="layer")
-    for value in {limit + delta for limit in limits for delta in (-1, 0, 1, 2)}:
-        code = min(max(value + bias >> shift, 0), 2**bits - 1)
+    assert linear_constants(replace(encoding("codes"), thresholds=limits), name="layer")[::2] == (1, fraction)
+    check_line(limits, bits=bits)
+
+
+def check_line(limits: tuple[int, ...], *, bits: int) -> None:
+    """Codes of values that are next to a threshold, or as far from all as any is."""
+    multiplier, bias, shift = linear_constants(replace(encoding("codes"), thresholds=limits), name="layer")
+    near = {limit + delta for limit in limits for delta in (-1, 0, 1, 2)}
+    for value in {*near, -(2**17), 2**17 - 1}:
+        code = min(max(value * multiplier + bias >> shift, 0), 2**bits - 1)
         assert code == sum(limit < value for limit in limits)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("step", [1.0, 2.5, np.pi, 9.99, 31.9])
+@pytest.mark.parametrize("offset", [0.5, 0.123, -77.7])
+def test_wide_codes_of_any_step_are_a_line(bits: int, step: float, offset: float) -> None:
+    """Thresholds are rounded down, as those of values in a unit that others share are."""
+    check_line(tuple(np.floor((np.arange(2**bits - 1) + offset) * step).astype(int).tolist()), bits=bits)
+
+
 SOURCE = convolution("first", values="values")
-WIDE = replace(encoding("codes", "uniform_b8u"), thresholds=tuple(range(0, 765, 3)))
+WIDE = replace(encoding("codes", "uniform_b8u"), thresholds=tuple(each * each for each in range(255)))
 BELOW = tuple(replace(encoding(name), thresholds=tuple(range(-1, 14))) for name in "ab")
 
 
@@ -230,8 +245,7 @@ BELOW = tuple(replace(encoding(name), thresholds=tuple(range(-1, 14))) for name 
                 convolution("last", "codes", weights=np.ones((4, 4, 5, 5), dtype=np.int64)),
             ),
             {},
-            "layer 'first': thresholds of 'codes', whose codes take several digits, must be spaced by one "
-            "power of two",
+            "layer 'first': thresholds of 'codes', whose codes take several digits, must be evenly spaced",
         ),
         (
             (convolution("first", values="values", rectified=True, encodings=BELOW), last("values")),

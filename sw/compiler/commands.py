@@ -8,7 +8,7 @@ from hdl.console import RefusedError
 from hdl.layouts import LayerOpcode
 from hdl.parameters import AcceleratorParameters
 
-from ..graph import Encoding, Integers
+from ..graph import MULTIPLIER_WIDTH, SHIFT_LIMIT, Encoding, Integers
 from ..requantize import Requantization
 from .digits import Digits
 from .placement import Codes, Values
@@ -116,19 +116,32 @@ def pooling(
     )
 
 
-def linear_constants(encoding: Encoding, *, name: str) -> tuple[int, int]:
-    """Bias and shift with which values become codes of many bits: ``code = (value + bias) >> shift``.
+def linear_constants(encoding: Encoding, *, name: str) -> tuple[int, int, int]:
+    """Multiplier, bias and shift with which values become codes of many bits, each as thresholds tell.
+
+    ``code = (value · multiplier + bias) >> shift``, cut at the lowest and the highest code, with the smallest
+    shift that serves.  Between code k and the next one there is a threshold, so for all of them::
+
+        t[k] · multiplier + bias < (k + 1) · 2^shift <= (t[k] + 1) · multiplier + bias
 
     Raises
     ------
     RefusedError
-        If the thresholds are not spaced by one power of two.
+        If the thresholds are not spaced evenly enough for any line to tell them apart.
     """
-    first, *rest = encoding.thresholds
-    step = rest[0] - first if rest else 1
-    if step < 1 or step & (step - 1) or np.any(np.diff(encoding.thresholds) != step):
-        raise RefusedError(
-            f"layer {name!r}: thresholds of {encoding.tensor!r}, whose codes take several digits, must be "
-            f"spaced by one power of two"
-        )
-    return step - 1 - first, step.bit_length() - 1
+    steps = np.array(encoding.thresholds, dtype=np.int64)
+    apart = np.arange(1, len(steps))
+    widest = np.array([(steps[each:] - steps[:-each]).max() for each in apart], dtype=np.int64)
+    nearest = np.array([(steps[each:] - steps[:-each]).min() for each in apart], dtype=np.int64)
+    for shift in range(SHIFT_LIMIT + 1):
+        # What pairs of thresholds that are so far apart ask of the slope.
+        least = max((-(-((apart << shift) + 1) // (nearest + 1))).tolist(), default=1)
+        most = min((((apart << shift) - 1) // np.maximum(widest - 1, 1)).tolist(), default=least)
+        multiplier = max(1, least)
+        bias = int((((np.arange(len(steps)) + 1) << shift) - (steps + 1) * multiplier).max())
+        if multiplier <= most and multiplier < 1 << (MULTIPLIER_WIDTH - 1):
+            return multiplier, bias, shift
+    raise RefusedError(
+        f"layer {name!r}: thresholds of {encoding.tensor!r}, whose codes take several digits, must be evenly "
+        f"spaced"
+    )

@@ -299,15 +299,13 @@ class _Node:
         """Codes of the values that the node has written; of wide codes, a command for each digit."""
         p, codes = self._p, self._place.codes[encoding.tensor]
         fields = window(values, self._shape) | {"tiles": -(-self._shape[0] // p.rows)}
-        bias, shift, thresholds = 0, 0, None
+        line, thresholds = (1, 0, 0), None
         if is_wide(encoding, p):
-            bias, shift = linear_constants(encoding, name=self._node.name)
+            line = linear_constants(encoding, name=self._node.name)
             fields |= {"linear": 1, "linear_bits": codes.format.code_width}
         else:
             thresholds = encoding.thresholds
-        constants = Requantization(
-            *(np.full(self._shape[0], value, dtype=np.int64) for value in (1, bias, shift))
-        )
+        constants = Requantization(*(np.full(self._shape[0], part, dtype=np.int64) for part in line))
         for digit, (place, _) in enumerate(codes.digits):
             place_of = {"linear_place": place} if thresholds is None else {}
             yield pooling(
