@@ -5,9 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .activation import LoadableDecoder
-from .dot import DotProduct, DotRows
+from .dot import DotProduct, DotRows, weight_layout
 from .formats import APoT, Basis
-from .layouts import weight_word
 from .parameters import AcceleratorParameters
 from .planes import PlaneDot
 from .shift import ShiftDot
@@ -31,8 +30,9 @@ class Array(wiring.Component):
     latency : int
     accumulator_shape : Shape
     enable, clear : In(1)
-    weights : In(weight_word)
-    held_weights : Out(weight_word)
+    weights : In(weight_layout)
+        Codes of the weight format.
+    held_weights : Out(weight_layout)
         `weights`, one cycle later.
     codes, table, inside, write_enable, write_address, write_data : In
         See `LoadableDecoder`.
@@ -52,12 +52,13 @@ class Array(wiring.Component):
         self.accumulator_shape = self._rows.accumulator_shape
         shared = ("codes", "table", "inside", "write_enable", "write_address", "write_data")
         members = self._decoder.signature.members
+        weights = weight_layout(p.format.code_width, lanes=p.lanes, rows=p.rows)
         super().__init__(
             {
                 "enable": In(1),
                 "clear": In(1),
-                "weights": In(weight_word(p)),
-                "held_weights": Out(weight_word(p)),
+                "weights": In(weights),
+                "held_weights": Out(weights),
                 **{name: members[name] for name in shared},
                 "accumulators": Out(data.ArrayLayout(self.accumulator_shape, p.rows)),
             }

@@ -27,6 +27,7 @@ from .parameters import ADDRESS_WIDTH, AcceleratorParameters, address_width
 from .pooling import Pooling
 from .requantizer import Requantizer
 from .sequencer import Sequencer
+from .weight_decoder import WeightDecoder
 
 READ_LATENCY = 2
 """A memory and a register behind it, since block memories are slow to answer."""
@@ -137,9 +138,7 @@ class Engine(wiring.Component):
     def _connect_shared(self, m: Module, sequencer: Sequencer) -> None:
         """The memories that there is one of for all cores."""
         p, port, first = self._parameters, self._port, self.cores[0]
-        # The array registers weights first of all, so their address waits, which is narrower.
-        step = self._addressed(sequencer.step.weights[: address_width(p.weight_words)])
-        weights = self._read(m, Section.WEIGHTS, delayed(m, step, cycles=1))
+        weights = self._weights(m, sequencer)
         channel = self._read(m, Section.CHANNELS, self._addressed(first.requantizer.channel_address))
         program = self._read(m, Section.PROGRAM, self._addressed(sequencer.program_address))
         m.d.comb += [
@@ -147,22 +146,44 @@ class Engine(wiring.Component):
             sequencer.program_start.eq(self.program_start),
             sequencer.program_data.eq(program),
         ]
-        weights = port.alone(Section.WEIGHTS, weights, meant=port.meant(Section.WEIGHTS))
         channel = port.alone(Section.CHANNELS, channel, meant=port.meant(Section.CHANNELS))
         for core in self.cores:
             m.d.comb += [core.array.weights.eq(weights), core.requantizer.channel.eq(channel)]
-        port.show(Section.WEIGHTS, first.array.held_weights.as_value())
         port.show(Section.CHANNELS, first.requantizer.held_channel.as_value())
         if p.read_back:
             self._show_alone(m, Section.PROGRAM, program)
             for section in (Section.TABLES, Section.BOUNDARIES):
                 self._show_alone(m, section, self._read(m, section, port.address))
 
-    def _show_alone(self, m: Module, section: Section, word: Value) -> None:
-        """Let the host read a memory that has no register behind it."""
+    def _weights(self, m: Module, sequencer: Sequencer) -> Value:
+        """Codes for all arrays, a cycle before these register them."""
+        p, port = self._parameters, self._port
+        address = self._addressed(sequencer.step.weights[: address_width(p.weight_words)])
+        # The array registers weights first of all, so their address waits, which is narrower.  The decoder
+        # has registers of its own.
+        word = self._read(m, Section.WEIGHTS, delayed(m, address, cycles=0 if p.codebooks else 1))
+        word = port.alone(Section.WEIGHTS, word, meant=port.meant(Section.WEIGHTS))
+        if not p.codebooks:
+            port.show(Section.WEIGHTS, self.cores[0].array.held_weights.as_value())
+            return word
+        m.submodules.weight_decoder = decoder = WeightDecoder(parameters=p)
+        entry = self._addressed(Cat(sequencer.entry, sequencer.layer.codebook))
+        code = self._show_alone(m, Section.CODEBOOKS, self._read(m, Section.CODEBOOKS, entry))
+        m.d.comb += [
+            decoder.weights.eq(word),
+            decoder.write.enable.eq(delayed(m, sequencer.copy, cycles=2)),
+            decoder.write.address.eq(delayed(m, sequencer.entry, cycles=2)),
+            decoder.write.data.eq(code),
+        ]
+        port.show(Section.WEIGHTS, decoder.held_weights.as_value())
+        return decoder.codes.as_value()
+
+    def _show_alone(self, m: Module, section: Section, word: Value) -> Signal:
+        """Let the host read a memory that has no register behind it; the register that it gets."""
         register = Signal.like(word, name=f"held_{section.name.lower()}", reset_less=True)
         m.d.sync += register.eq(self._port.alone(section, word, meant=self._port.meant(section)))
         self._port.show(section, register)
+        return register
 
     def _addressed(self, address: Value) -> Value:
         """An address of the engine's, or the host's while it reads."""

@@ -6,7 +6,16 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .layouts import BANK_WIDTH, SLICE_WIDTH, STREAM_WIDTH, Section, section_banks, slice_width, slices
+from .layouts import (
+    BANK_WIDTH,
+    SLICE_WIDTH,
+    STREAM_WIDTH,
+    Section,
+    section_banks,
+    sections,
+    slice_width,
+    slices,
+)
 from .parameters import ADDRESS_WIDTH, AcceleratorParameters, address_width
 
 HOST = wiring.Signature(
@@ -62,7 +71,8 @@ class HostPort:
         self, m: Module, host: wiring.PureInterface, *, busy: Value, parameters: AcceleratorParameters
     ) -> None:
         self._m, self._host, self._parameters, self._busy = m, host, parameters, busy
-        banks = max(section_banks(parameters, each) for each in Section)
+        held = sections(parameters)
+        banks = max(section_banks(parameters, each) for each in held)
         self.bank = Signal(address_width(banks), name="registered_bank")
         self.address = Signal(ADDRESS_WIDTH, name="registered_address")
         self.data = Signal(STREAM_WIDTH, name="registered_data")
@@ -70,7 +80,7 @@ class HostPort:
         self.writing = Signal(name="host_writes")
         self.memories_read = busy | self.reading
         self._slice = Signal(SLICE_WIDTH, name="registered_slice")
-        self._selected = {each: Signal(name=f"host_{each.name.lower()}") for each in Section}
+        self._selected = {each: Signal(name=f"host_{each.name.lower()}") for each in held}
         self._seen: list[Value] = []
         offered = Signal(name="write_offered")
         m.d.sync += [

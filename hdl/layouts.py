@@ -25,7 +25,7 @@ SLICE_WIDTH = 16
 
 
 class Section(enum.IntEnum):
-    """The memories a packet can write and read back, by number."""
+    """The memories a packet can write and read back, by number; see `sections` for an accelerator's."""
 
     PROGRAM = 0
     WEIGHTS = 1
@@ -33,6 +33,7 @@ class Section(enum.IntEnum):
     TABLES = 3
     BOUNDARIES = 4
     ACTIVATIONS = 5
+    CODEBOOKS = 6
 
 
 class PacketOpcode(enum.IntEnum):
@@ -129,7 +130,8 @@ LAYER = data.StructLayout(
         "values_pitch": ADDRESS_WIDTH,
         "residual": ADDRESS_WIDTH,
         "residual_pitch": ADDRESS_WIDTH,
-        "spare": 16,
+        "codebook": 8,
+        "spare": 8,
     }
 )
 """One layer of the program; its passes follow as `PASS` words.
@@ -143,6 +145,8 @@ the opcode is a pooling.
 ``output``, ``values`` and ``residual`` are where the first pixel's codes (or results) and values are
 written, and its residual values read; each moves by its pitch from pixel to pixel.  They count groups of
 `requantizers` codes, results or values.
+
+``codebook`` is the number of the codebook that a convolution's weights are indices of, where there are any.
 
 With ``linear``, a code is ``(clamp(y, 0, 2^linear_bits - 1) >> linear_place) mod 2^code_width``; without, it
 is the number of the encoding's boundaries below y.
@@ -186,8 +190,8 @@ RESULT = signed(RESULT_WIDTH)
 
 
 def weight_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
-    """Codes of all rows and lanes for one cycle."""
-    row = data.ArrayLayout(parameters.format.code_width, parameters.lanes)
+    """Codes of all rows and lanes for one cycle, or indices of them in a codebook."""
+    row = data.ArrayLayout(parameters.weight_width, parameters.lanes)
     return data.ArrayLayout(row, parameters.rows)
 
 
@@ -216,6 +220,11 @@ def pooled_word(parameters: AcceleratorParameters) -> data.ArrayLayout:
     return data.ArrayLayout(signed(parameters.pooled_width), parameters.requantizers)
 
 
+def sections(parameters: AcceleratorParameters) -> tuple[Section, ...]:
+    """The sections of an accelerator, by number; one without codebooks has no memory for them."""
+    return tuple(section for section in Section if section is not Section.CODEBOOKS or parameters.codebooks)
+
+
 def section_width(parameters: AcceleratorParameters, section: Section) -> int:
     """Bits of one word of a section."""
     return {
@@ -225,6 +234,7 @@ def section_width(parameters: AcceleratorParameters, section: Section) -> int:
         Section.TABLES: parameters.activation_width,
         Section.BOUNDARIES: VALUE_WIDTH,
         Section.ACTIVATIONS: activation_word(parameters).size,
+        Section.CODEBOOKS: parameters.format.code_width,
     }[section]
 
 
@@ -237,6 +247,7 @@ def section_depth(parameters: AcceleratorParameters, section: Section) -> int:
         Section.TABLES: parameters.tables << parameters.code_width,
         Section.BOUNDARIES: parameters.encodings << parameters.code_width,
         Section.ACTIVATIONS: parameters.activation_words,
+        Section.CODEBOOKS: parameters.codebooks << parameters.index_width,
     }[section]
 
 

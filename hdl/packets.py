@@ -12,10 +12,10 @@ from .layouts import (
     SLICE_WIDTH,
     STREAM_WIDTH,
     PacketOpcode,
-    Section,
     Status,
     section_banks,
     section_depth,
+    sections,
 )
 from .parameters import ADDRESS_WIDTH, AcceleratorParameters
 from .payloads import INDEX_WIDTH, Place, last_slice
@@ -157,10 +157,10 @@ class PacketReader(wiring.Component):
     def _judge(self, m: Module, header: data.View, payload: Value, end: Place, *, reads: Value) -> None:
         """Set `status` for a packet whose words are all as they were sent."""
         p = self._parameters
-        depth = Signal(range(max(section_depth(p, each) for each in Section) + 1))
+        depth = Signal(range(max(section_depth(p, each) for each in sections(p)) + 1))
         banks = Signal(range(max(p.banks, p.cores) + 1))
         with m.Switch(header.section):
-            for section in Section:
+            for section in sections(p):
                 with m.Case(section):
                     m.d.comb += [depth.eq(section_depth(p, section)), banks.eq(section_banks(p, section))]
         within = (end.address < depth) | ((end.address == depth) & (end.slice == 0))

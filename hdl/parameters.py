@@ -19,6 +19,8 @@ ADDRESS_WIDTH = 24
 COORDINATE_WIDTH = 16
 MAX_DEPTH = 2**20
 MAX_VALUE_WORDS = 2**20
+MAX_CODEBOOKS = 256
+MAX_INDEX_WIDTH = 8
 MAX_WINDOW = 4096
 """The most values that are pooled into one; larger windows may overflow."""
 PASS_SHIFT_WIDTH = 4
@@ -37,7 +39,8 @@ class AcceleratorParameters:
     Parameters
     ----------
     weight_format
-        Name of a signed format; its codes are what the weight memory holds.
+        Name of a signed format; its codes are what the array multiplies, and without codebooks what the
+        weight memory holds.
     rows
         Output channels computed at once, a multiple of `requantizers`.
     lanes
@@ -55,6 +58,11 @@ class AcceleratorParameters:
         Activation decoding tables held at a time.
     encodings
         Sets of encoding boundaries held at a time.
+    codebooks
+        Codebooks held at a time, at most 256: tables that turn what the weight memory holds into codes, a
+        codebook for each layer; 0 for weights that are codes themselves.
+    index_width
+        Bits of a weight in memory where there are codebooks, 1 to 8; 0 without them.
     passes
         The most passes of one layer.
     activation_words
@@ -93,6 +101,8 @@ class AcceleratorParameters:
     depth: int = 4608
     tables: int = 2
     encodings: int = 2
+    codebooks: int = 0
+    index_width: int = 0
     passes: int = 16
     activation_words: int = 4096
     weight_words: int = 1024
@@ -113,6 +123,8 @@ class AcceleratorParameters:
             check_int(name, getattr(self, name), low=1, high=high)
         check_int("value_words", self.value_words, low=0, high=MAX_VALUE_WORDS)
         check_bool("read_back", self.read_back)
+        check_int("codebooks", self.codebooks, low=0, high=MAX_CODEBOOKS)
+        check_int("index_width", self.index_width, low=0, high=MAX_INDEX_WIDTH)
         for name in ("requantizers", "cores"):
             if getattr(self, name) & (getattr(self, name) - 1):
                 raise ValueError(f"{name} must be a power of two, not {getattr(self, name)!r}")
@@ -138,11 +150,37 @@ class AcceleratorParameters:
                 )
         if self.depth < self.lanes:
             raise ValueError(f"depth must be at least lanes, not {self.depth!r}")
+        self._check_codebooks()
+
+    def _check_codebooks(self) -> None:
+        if bool(self.codebooks) != bool(self.index_width):
+            wanted = "at least 1 with" if self.codebooks else "0 without"
+            raise ValueError(f"index_width must be {wanted} codebooks, not {self.index_width!r}")
+        if self.index_width > self.format.code_width:
+            raise ValueError(
+                f"index_width must be at most {self.format.code_width}, the bits of a code of "
+                f"{self.weight_format!r}, not {self.index_width!r}"
+            )
+        if self.codebooks and not self.pads:
+            raise ValueError(
+                f"codebooks must be 0, since {self.weight_format!r} has no level 0 to pad with, "
+                f"not {self.codebooks!r}"
+            )
 
     @property
     def format(self) -> Format:
         """The weight format."""
         return named(self.weight_format)
+
+    @property
+    def weight_width(self) -> int:
+        """Bits of a weight in memory."""
+        return self.index_width or self.format.code_width
+
+    @property
+    def codebook_cycles(self) -> int:
+        """Cycles in which a codebook is copied to the weights' decoders; 0 if there are none."""
+        return 2**self.index_width if self.codebooks else 0
 
     @property
     def pads(self) -> bool:

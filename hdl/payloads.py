@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .host_port import HOST
-from .layouts import BANK_WIDTH, PAYLOAD_WORDS, SLICE_WIDTH, STREAM_WIDTH, Section, slices
+from .layouts import BANK_WIDTH, PAYLOAD_WORDS, SLICE_WIDTH, STREAM_WIDTH, sections, slices
 from .parameters import ADDRESS_WIDTH, READ_BACK_LATENCY, AcceleratorParameters
 
 INDEX_WIDTH = (PAYLOAD_WORDS - 1).bit_length()
@@ -140,7 +140,7 @@ def last_slice(m: Module, parameters: AcceleratorParameters, section: Value) -> 
     """The number of the last slice of a section's words."""
     last = Signal(SLICE_WIDTH, name="last_slice")
     with m.Switch(section):
-        for each in Section:
+        for each in sections(parameters):
             with m.Case(each):
                 m.d.comb += last.eq(slices(parameters, each) - 1)
     return last

@@ -14,6 +14,8 @@ class Sequencer(wiring.Component):
 
     After a layer it waits `drain` cycles, until the layer's last output is written.  Fetching and checking
     a command takes ``LAYER_WORDS + FETCH_LATENCY + 1`` cycles, the P passes of a layer ``P + FETCH_LATENCY``.
+    Before a convolution whose codebook is not that of the run's last convolution, the codebook is copied, an
+    entry a cycle.
 
     A command that cannot be run, or an address outside its memory, ends the program with an error code;
     nothing is written outside a memory.
@@ -40,6 +42,9 @@ class Sequencer(wiring.Component):
     layer : Out(LAYER)
         The layer that runs; it holds until its last output is written.
     step : Out(step_layout)
+    copy : Out(1)
+        Entry number `entry` of the layer's codebook is to be copied to the decoders, within two cycles.
+    entry : Out(index_width)
     """
 
     def __init__(self, *, parameters: AcceleratorParameters, drain: int) -> None:
@@ -56,6 +61,8 @@ class Sequencer(wiring.Component):
                 "program_data": In(STREAM_WIDTH),
                 "layer": Out(LAYER),
                 "step": Out(step_layout(parameters)),
+                "copy": Out(1),
+                "entry": Out(parameters.index_width),
             }
         )
 
@@ -65,7 +72,10 @@ class Sequencer(wiring.Component):
         layer = self.layer
         word, loading = Signal(STREAM_WIDTH), Signal(PASS)
         pointer = Signal(ADDRESS_WIDTH + 1)  # one more, so that no start wraps to a good address
-        count = Signal(range(max(LAYER_WORDS, p.passes, self._drain) + FETCH_LATENCY + 1))
+        longest = max(LAYER_WORDS, p.passes, self._drain, p.codebook_cycles)
+        count = Signal(range(longest + FETCH_LATENCY + 1))
+
+        held, holding = Signal.like(layer.codebook, name="held"), Signal()
 
         m.submodules.walker = walker = Walker(parameters=p)
         m.submodules.passes = passes = memory.Memory(shape=PASS, depth=p.passes, init=[])
@@ -93,7 +103,8 @@ class Sequencer(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.busy.eq(0)
-                m.d.sync += [pointer.eq(self.program_start), count.eq(0)]
+                # A host may have written codebooks meanwhile, and cycles must not hang on the run before.
+                m.d.sync += [pointer.eq(self.program_start), count.eq(0), holding.eq(0)]
                 with m.If(self.start):
                     m.next = "FETCH"
             with m.State("FETCH"):
@@ -114,7 +125,7 @@ class Sequencer(wiring.Component):
                     stop(Status.LAYER_OPCODE)
                 with m.Elif(Cat(layer[name] == 0 for name in LAYER_DIMENSIONS).any()):
                     stop(Status.ZERO_DIMENSION)
-                with m.Elif((layer.passes > p.passes) | (layer.encoding >= p.encodings) | lacking):
+                with m.Elif(self._beyond(layer) | lacking):
                     stop(Status.LAYER_LIMIT)
                 with m.Else():
                     m.next = "PASSES"
@@ -129,6 +140,16 @@ class Sequencer(wiring.Component):
                     with m.Elif((loading.table >= p.tables) | (pooling & (loading.count != p.groups))):
                         stop(Status.LAYER_LIMIT)
                     with m.Elif(count == layer.passes + (FETCH_LATENCY - 1)):
+                        m.next = "WALK"
+                        if p.codebooks:
+                            with m.If(~pooling & ~(holding & (held == layer.codebook))):
+                                m.d.sync += [held.eq(layer.codebook), holding.eq(1), count.eq(0)]
+                                m.next = "CODEBOOK"
+            if p.codebooks:
+                with m.State("CODEBOOK"):
+                    m.d.comb += [self.copy.eq(1), self.entry.eq(count)]
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == p.codebook_cycles - 1):
                         m.next = "WALK"
             with m.State("WALK"):
                 m.d.comb += walker.run.eq(1)
@@ -150,6 +171,15 @@ class Sequencer(wiring.Component):
                     m.d.comb += self.done.eq(1)
                     m.next = "IDLE"
         return m
+
+    def _beyond(self, layer: data.View) -> Value:
+        """Whether the layer asks for more passes than there may be, or for a table that there is not."""
+        p = self._parameters
+        return (
+            (layer.passes > p.passes)
+            | (layer.encoding >= p.encodings)
+            | (layer.codebook >= max(p.codebooks, 1))
+        )
 
     def _abilities(self, layer: data.View) -> tuple[Value, Value, Value]:
         """Whether the opcode is known, the layer asks for what there is not, and it pools."""

@@ -30,6 +30,11 @@ def array_options(command: Callable[..., None]) -> Callable[..., None]:
         "--weight-format",
         help="Format of the array's weights, like uniform_b4 or basis_1, if an accelerator is chosen.",
     )
+    @click.option(
+        "--index-width",
+        type=click.IntRange(min=0),
+        help="Bits of a weight in memory, if an accelerator with codebooks is chosen; 0 for one without.",
+    )
     @click.option("--rows", type=click.IntRange(min=1), help="Rows of the array that is chosen.")
     @click.option("--lanes", type=click.IntRange(min=1), help="Lanes of the array that is chosen.")
     @click.option(
@@ -43,12 +48,19 @@ def array_options(command: Callable[..., None]) -> Callable[..., None]:
         *args: Any,
         accelerator: Path | None,
         weight_format: str | None,
+        index_width: int | None,
         rows: int | None,
         lanes: int | None,
         narrow: bool | None,
         **kwargs: Any,
     ) -> None:
-        options = {"weight_format": weight_format, "rows": rows, "lanes": lanes, "narrow": narrow}
+        options = {
+            "weight_format": weight_format,
+            "index_width": index_width,
+            "rows": rows,
+            "lanes": lanes,
+            "narrow": narrow,
+        }
         array = {name: value for name, value in options.items() if value is not None}
         if accelerator and array:
             name = next(iter(array)).replace("_", "-")

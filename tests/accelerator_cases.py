@@ -19,7 +19,7 @@ from sw.compiler.schedule import program_cycles
 from sw.driver import encode_images, load_packets, response_length, run_packets
 from sw.graph import IMAGE, IntegerGraph, Integers
 from tests.random_graphs import random_graph
-from tests.random_networks import random_convolution, random_images
+from tests.random_networks import random_convolution, random_images, random_table
 from verif.network import accelerator, exchange
 from verif.reference import run as run_reference
 
@@ -47,11 +47,24 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         {"rows": 3, "lanes": 2, "requantizers": 1, "code_width": 3, "activation_width": 7, **VALUES},
     ),
     "uniform_b4_8x8": ("apot_k2n2u", {"rows": 8, "lanes": 8, "requantizers": 8}),
+    "signmag_b6_4x4": (
+        "apot_k2n1u",
+        {
+            "rows": 4,
+            "lanes": 4,
+            "requantizers": 2,
+            "code_width": 2,
+            "activation_width": 3,
+            "codebooks": 3,
+            "index_width": 3,
+            **VALUES,
+        },
+    ),
 }
 """Weight format and size of the array: its format of activations, and its other parameters."""
 
-GRAPHS = ("apot_k2n1_8x4", "apot_k2n1o_4x8", "pot_k2_3x2")
-"""Shapes that run graphs: tiles of whole words, parts of words, and both."""
+GRAPHS = ("apot_k2n1_8x4", "apot_k2n1o_4x8", "pot_k2_3x2", "signmag_b6_4x4")
+"""Shapes that run graphs: tiles of whole words, parts of words, and both; and one with codebooks."""
 
 MEMORIES = {
     "depth": 4096,
@@ -66,6 +79,15 @@ def small(shape: str) -> AcceleratorParameters:
     return AcceleratorParameters(
         weight_format=shape.rpartition("_")[0], passes=32, **SHAPES[shape][1], **MEMORIES
     )
+
+
+def weight_formats(parameters: AcceleratorParameters, seed: int) -> tuple[str, ...]:
+    """Formats of inner layers: the array's own, or two tables where there are codebooks for them."""
+    if not parameters.codebooks:
+        return (parameters.weight_format,)
+    rng = np.random.default_rng([seed, parameters.codebooks])
+    bits, largest = parameters.index_width, parameters.format.max_level
+    return tuple(random_table(rng, bits=bits, largest=largest) for _ in range(2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +138,13 @@ def random_case(shape: str, seed: int, *, images: int = 2) -> Case:
     rng = np.random.default_rng([seed, *shape.encode()])
     parameters, activations = small(shape), SHAPES[shape][0]
     bits = (parameters.code_width, 8)[seed % 2]
-    ends = parameters.weight_format if rng.random() < 0.5 else "uniform_b8"
+    first, *others = weight_formats(parameters, seed)
+    ends = first if rng.random() < 0.5 else "uniform_b8"
+    inner = (first, *others)[seed // 2 % (1 + len(others))]
     channels, *size = input_shape = (int(rng.integers(2, 5)), *rng.integers(5, 9, 2).tolist())
     input_format = before = f"uniform_b{bits}{'' if seed % 4 == 3 else 'u'}"
     layers, source = [], IMAGE
-    for weights in (ends, parameters.weight_format):
+    for weights in (ends, inner):
         kernel = tuple(int(rng.integers(1, 1 + min(5, length))) for length in size)
         stride, padding = int(rng.integers(1, 4)), int(rng.integers(0, 1 + min(kernel) // 2 + 1))
         outputs = int(rng.integers(3, 2 * parameters.rows + 2))
@@ -148,7 +172,7 @@ def graph_case(shape: str, seed: int, *, images: int = 1) -> Case:
     parameters, activations = small(shape), SHAPES[shape][0]
     graph = random_graph(
         rng,
-        weight_format=parameters.weight_format,
+        weight_formats=weight_formats(parameters, seed),
         activation_formats=(activations, f"uniform_b{parameters.code_width}u"),
         rows=parameters.rows,
         requantizers=parameters.requantizers,

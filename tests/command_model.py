@@ -17,12 +17,14 @@ def clipped(value: int, *, width: int) -> int:
 class Machine:
     """The memories of an accelerator, as words of numbers, and what a command does to them.
 
-    `weights` are levels: words of rows of lanes.  `activations` and `values` are words of codes and of
-    values; `results` and codes are written a group at a time.
+    `weights` are levels: words of rows of lanes; with codebooks, whose entries are levels, they are indices.
+    `activations` and `values` are words of codes and of values; `results` and codes are written a group at a
+    time.
     """
 
     parameters: AcceleratorParameters
     weights: list[Words]
+    codebooks: Words
     channels: list[list[Fields]]
     tables: Words
     boundaries: Words
@@ -40,7 +42,7 @@ class Machine:
             window = [step] if step.first else [*window, step]
             if step.last:
                 pools = layer["opcode"] != LayerOpcode.CONVOLUTION
-                sums = self._pooled(layer, window) if pools else self._dot_products(window)
+                sums = self._pooled(layer, window) if pools else self._dot_products(layer, window)
                 totals = [0] * self.parameters.rows if step.opening else totals
                 place = 0 if pools else step.shift
                 for row, each in enumerate(sums):
@@ -59,7 +61,7 @@ class Machine:
         group, lane = divmod(row, self.parameters.requantizers)
         return self.channels[step.channels + group][lane]
 
-    def _dot_products(self, window: list[Step]) -> list[int]:
+    def _dot_products(self, layer: Fields, window: list[Step]) -> list[int]:
         """Sums over a pass; the array adds a constant for each negative weight, even where it is padding."""
         sums = [0] * self.parameters.rows
         for step in window:
@@ -67,6 +69,8 @@ class Machine:
             levels = [self.tables[step.table][code] if step.inside else 0 for code in codes]
             for row, weights in enumerate(self.weights[step.weight]):
                 for weight, level in zip(weights, levels, strict=True):
+                    if self.codebooks:
+                        weight = self.codebooks[layer["codebook"]][weight]
                     sums[row] += weight * level + self.parameters.fold(weight)
         return sums
 

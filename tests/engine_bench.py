@@ -17,6 +17,8 @@ PARAMETERS = AcceleratorParameters(
     depth=64,
     tables=3,
     encodings=3,
+    codebooks=3,
+    index_width=4,
     passes=3,
     activation_words=24,
     weight_words=20,
@@ -25,7 +27,9 @@ PARAMETERS = AcceleratorParameters(
     result_words=6,
     value_words=14,
 )
-"""Memories whose sizes are no powers of two, tables and encodings likewise."""
+"""Memories whose sizes are no powers of two, tables, encodings and codebooks likewise."""
+CODEBOOKS = [[(factor * index + factor) % 16 for index in range(16)] for factor in (3, 5, 7)]
+"""The 4-bit integers in three orders."""
 
 
 def layer(**changed: int) -> Fields:
@@ -47,6 +51,7 @@ def layer(**changed: int) -> Fields:
         "row_pitch": 3,
         "pixel_pitch": 1,
         "output_pitch": 2,
+        "codebook": 1,
     }
     return fields | changed
 
@@ -119,6 +124,7 @@ class Bench:
     async def load_data(self) -> None:
         """Activations, weights, channels and tables that make every result of `GOOD` different from 0."""
         await self.load(Section.TABLES, list(range(16)))
+        await self.load(Section.CODEBOOKS, [code for each in CODEBOOKS for code in each])
         await self.load(Section.WEIGHTS, [0x1_2_3_7, 0x7_1_F_2, 0x3_3_1_9, 0x1_6_2_2] * 2)
         await self.load(Section.CHANNELS, [3, 5, -2 & 0x3FFFF, 7])
         await self.load(Section.ACTIVATIONS, [0x10 * i + 15 - i for i in range(9)])
@@ -143,8 +149,8 @@ class Bench:
 def expected_results() -> list[int]:
     """Two rows at two pixels: per pass the sum over taps and lanes, times the multiplier and the place."""
     nibbles = [0x1237, 0x71F2, 0x3319, 0x1622] * 2
-    levels = [[word >> 4 * i & 15 for i in range(4)] for word in nibbles]
-    weights = [[value - 16 if value > 7 else value for value in word] for word in levels]
+    codes = [[CODEBOOKS[1][word >> 4 * i & 15] for i in range(4)] for word in nibbles]
+    weights = [[value - 16 if value > 7 else value for value in word] for word in codes]
     pixels = [(15 - i, i) for i in range(9)]
     results = []
     for y in (0, 1):

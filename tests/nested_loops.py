@@ -127,6 +127,7 @@ def fate(
         If a layer takes more than `longest` cycles.
     """
     p, pointer, cycles = parameters, start, 0
+    codebook = None
     fetch = LAYER_WORDS + FETCH_LATENCY + 1
     while True:
         cycles += fetch
@@ -149,6 +150,7 @@ def fate(
         if (
             layer["passes"] > p.passes
             or layer["encoding"] >= p.encodings
+            or layer["codebook"] >= max(1, p.codebooks)
             or any(layer[name] for name in lacking)
         ):
             return _stopped(p, cycles, Status.LAYER_LIMIT)
@@ -161,6 +163,9 @@ def fate(
                 return _stopped(p, cycles, Status.ZERO_DIMENSION)
             if turn["table"] >= p.tables or (pools and turn["count"] != p.groups):
                 return _stopped(p, cycles, Status.LAYER_LIMIT)
+        if p.codebooks and not pools and layer["codebook"] != codebook:
+            codebook = layer["codebook"]
+            cycles += 2**p.index_width
         for step in walk(layer, passes, groups=p.groups):
             if step.cycle > longest:
                 raise TooLongError

@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]
 def random_graph(
     rng: Generator,
     *,
-    weight_format: str,
+    weight_formats: tuple[str, ...],
     activation_formats: tuple[str, ...],
     rows: int,
     requantizers: int,
@@ -31,7 +31,7 @@ def random_graph(
     """
     growing = _Growing(
         rng=rng,
-        weight_format=weight_format,
+        weight_formats=weight_formats,
         activation_formats=activation_formats,
         rows=rows,
         requantizers=requantizers,
@@ -58,7 +58,7 @@ class _Growing:
     """A graph that grows at its end, where there are tensors of codes and of values, all of one shape."""
 
     rng: Generator
-    weight_format: str
+    weight_formats: tuple[str, ...]
     activation_formats: tuple[str, ...]
     rows: int
     requantizers: int
@@ -106,7 +106,7 @@ class _Growing:
         options = {"padding": int(self.rng.integers(0, length)), "stride": self.pick(1, 1, 2)}
         if IMAGE in self.codes:
             options["padding"] = 0
-        options |= {"weight_format": self.weight_format, **self.source(), **members}
+        options |= {"weight_format": self.pick(*self.weight_formats), **self.source(), **members}
         node = random_convolution(
             self.rng,
             name="",

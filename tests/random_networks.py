@@ -91,6 +91,12 @@ def random_convolution(
     )
 
 
+def random_table(rng: Generator, *, bits: int, largest: int) -> str:
+    """Name of a format whose levels are as good as learned: any magnitudes up to the largest."""
+    magnitudes = np.sort(rng.choice(np.arange(1, largest + 1), size=2 ** (bits - 1) - 1, replace=False))
+    return "_".join(map(str, ("companded", f"o{largest.bit_length() + 1}", 0, *magnitudes)))
+
+
 def random_network(
     rng: Generator,
     *,

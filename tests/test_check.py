@@ -154,6 +154,32 @@ def test_a_weight_is_found(shape: str, tmp_path: Path, icarus: str) -> None:
     assert finding.waves.stat().st_size > 1000
 
 
+@pytest.mark.parametrize("shape", grouped(["signmag_b6_4x4"]))
+def test_an_entry_of_a_codebook_is_found(shape: str, tmp_path: Path, icarus: str) -> None:
+    """In the second layer, whose codebook is another than the first one's; with a waveform."""
+    case = random_case(shape, 2)
+    first, second, _ = (each.fields["codebook"] for each in Machine(case.compiled).instructions)
+    assert first != second
+    words = case.compiled.sections[Section.CODEBOOKS]
+    entries = range(second << case.compiled.parameters.index_width, len(words))
+    put = next(filter(None, (fault(case, Section.CODEBOOKS, flipped(words, at, 2)) for at in entries)))
+    assert put.command == 1
+    finding = check(
+        case.compiled,
+        case.images,
+        loaded=put.loaded,
+        verilog=written(shape, tmp_path),
+        simulator=icarus,
+        waves=tmp_path / "difference.fst",
+    )
+    found = finding.difference
+    assert found is not None
+    assert (found.layer, found.tile, found.pixel, found.row) == ("layer1", put.tile, put.pixel, put.row)
+    assert (found.expected, found.found) == (put.expected, put.found)
+    assert finding.waves is not None
+    assert finding.waves.stat().st_size > 1000
+
+
 @pytest.mark.parametrize("shape", SHAPE)
 def test_a_boundary_is_found(shape: str, tmp_path: Path, icarus: str) -> None:
     """In the second layer, of a network in which that has an encoding of its own; the sums are right."""

@@ -50,6 +50,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "four_cores": {"weight_format": "apot_k2n1", "cores": 4, "requantizers": 2, "code_width": 2},
     "planes": {"weight_format": "basis_5_8", "rows": 8, "requantizers": 4, "code_width": 2},
     "companded": {"weight_format": "companded_0_1_3_4", "requantizers": 4, "code_width": 3},
+    "codebooks": {"weight_format": "apot_k2n1", "requantizers": 2, "codebooks": 3, "index_width": 2},
     "no_values": {"weight_format": "apot_k1n1", "requantizers": 2, "value_words": 0, "code_width": 1},
 }
 
@@ -79,9 +80,11 @@ def random_machine(draw: random.Random, p: AcceleratorParameters) -> Machine:
     def words(depth: int, width: int, one: Any) -> Words:
         return [[one() for _ in range(width)] for _ in range(depth)]
 
+    weight = range(1 << p.index_width) if p.codebooks else p.format.levels
     return Machine(
         parameters=p,
-        weights=[words(p.rows, p.lanes, lambda: draw.choice(p.format.levels)) for _ in range(p.weight_words)],
+        weights=[words(p.rows, p.lanes, lambda: draw.choice(weight)) for _ in range(p.weight_words)],
+        codebooks=words(p.codebooks, 1 << p.index_width, lambda: draw.choice(p.format.levels)),
         channels=[[random_channel(draw) for _ in range(p.requantizers)] for _ in range(p.channel_words)],
         tables=words(p.tables, 2**p.code_width, lambda: draw.randrange(2**p.activation_width)),
         boundaries=boundaries,
@@ -96,7 +99,7 @@ def random_machine(draw: random.Random, p: AcceleratorParameters) -> Machine:
 def random_machines(draw: random.Random, p: AcceleratorParameters) -> list[Machine]:
     """One for each core: alike in all that cores share."""
     first = random_machine(draw, p)
-    shared = ("weights", "channels", "tables", "boundaries")
+    shared = ("weights", "codebooks", "channels", "tables", "boundaries")
     others = [random_machine(draw, p) for _ in range(p.cores - 1)]
     return [first, *(replace(each, **{name: getattr(first, name) for name in shared}) for each in others)]
 
@@ -124,6 +127,7 @@ def random_command(draw: random.Random, p: AcceleratorParameters) -> tuple[Field
         "linear_place": draw.choice((0, 0, 1, 4, 17, 99)),
     }
     layer["encoding"] = draw.randrange(p.encodings)
+    layer["codebook"] = draw.randrange(p.codebooks) if p.codebooks else 0
     if opcode == LayerOpcode.CONVOLUTION:
         passes, first = random_convolution(draw, p, layer)
     else:
@@ -213,7 +217,12 @@ class Bench:
     async def load(self) -> None:
         machine, p = self.machines[0], self.p
         codes = {level: code for code, level in enumerate(p.format.levels)}
-        weights = [[[codes[level] for level in row] for row in word] for word in machine.weights]
+        if p.codebooks:
+            entries = [codes[level] for each in machine.codebooks for level in each]
+            await self._write(Section.CODEBOOKS, entries)
+        indices = {index: index for index in range(1 << p.index_width)}
+        held = indices if p.codebooks else codes
+        weights = [[[held[weight] for weight in row] for row in word] for word in machine.weights]
         await self._write(Section.WEIGHTS, [number(weight_word(p), word) for word in weights])
         await self._write(Section.CHANNELS, [number(channel_word(p), word) for word in machine.channels])
         await self._write(Section.TABLES, [level for table in machine.tables for level in table])
@@ -297,9 +306,11 @@ def check(shape: str, seed: int) -> None:
                 pixels=layer["output_height"] * layer["output_width"],
                 tiles=layer["tiles"],
                 steps=[kernel * each["count"] for each in passes],
+                switches=layer["opcode"] == LayerOpcode.CONVOLUTION,
             )
             assert cycles == planned + COMMAND_CYCLES, (seed, layer, passes)
-            assert planned == COMMAND_CYCLES + 2 + len(passes) + walked + p.drain
+            copied = 2**p.index_width if p.codebooks and layer["opcode"] == LayerOpcode.CONVOLUTION else 0
+            assert planned == COMMAND_CYCLES + 2 + len(passes) + copied + walked + p.drain
             await unit.compare((seed, layer, passes))
 
     simulator = Simulator(engine)

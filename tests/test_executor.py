@@ -29,7 +29,7 @@ from sw.executor import (
 )
 from sw.executor.requantize import as_codes
 from sw.graph import IntegerGraph
-from tests.accelerator_cases import SHAPES, random_case, small
+from tests.accelerator_cases import SHAPES, random_case, small, weight_formats
 from tests.command_model import Machine as Model
 from tests.random_graphs import random_graph
 from tests.random_networks import random_images
@@ -55,8 +55,8 @@ def graph_for(shape: str, seed: int) -> tuple[IntegerGraph, AcceleratorParameter
     parameters = replace(small(shape), **ROOMY)
     formats = (SHAPES[shape][0],)
     sizes = {"rows": parameters.rows, "requantizers": parameters.requantizers}
-    weights, image = parameters.weight_format, ("uniform_b8u", "uniform_b8")[seed % 2]
-    ends = {"weight_format": weights, "input_format": image}
+    image = ("uniform_b8u", "uniform_b8")[seed % 2]
+    ends = {"weight_formats": weight_formats(parameters, seed), "input_format": image}
     return random_graph(rng, activation_formats=formats, **ends, **sizes), parameters
 
 
@@ -124,6 +124,7 @@ def constants_of(model: Model) -> Constants:
     """Sections that hold what the model does."""
     p = model.parameters
     codes = {level: code for code, level in enumerate(p.format.levels)}
+    codes = codes if not p.codebooks else {index: index for index in range(1 << p.index_width)}
     weights = [[[codes[level] for level in row] for row in word] for word in model.weights]
     trees = [search_order(each, code_width=p.code_width) for each in model.boundaries]
     numbers = {
@@ -132,6 +133,8 @@ def constants_of(model: Model) -> Constants:
         Section.TABLES: [level for table in model.tables for level in table],
         Section.BOUNDARIES: [entry % 2**VALUE_WIDTH for tree in trees for entry in tree],
     }
+    if p.codebooks:
+        numbers[Section.CODEBOOKS] = [p.format.codes[level] for each in model.codebooks for level in each]
     sections = {}
     for section, words in numbers.items():
         width, count = slice_width(p, section), slices(p, section)

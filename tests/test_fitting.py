@@ -1,12 +1,14 @@
 """The accelerator chosen for a network takes it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from hdl.console import RefusedError
+from hdl.layouts import Section, section_width
 from hdl.parameters import MAX_DEPTH, AcceleratorParameters
 from sw.allocation import mixed
 from sw.compiler.compile import compile_network
@@ -17,6 +19,7 @@ from sw.graph import IMAGE, Convolution, IntegerGraph
 from sw.models import build
 from sw.precision import Precision
 from sw.quantizers.mixed import MixedDMBQWeight
+from tests.random_networks import random_images, random_network
 from verif.reference import run
 
 
@@ -33,17 +36,18 @@ def test_a_network_compiles_for_what_fits_it(scheme: str, bits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "bits", "weight_format", "tables"),
+    ("scheme", "bits", "weight_format", "index_width", "tables"),
     [
-        ("dmbq", 2, "basis_1", 2),
-        ("dmbq", 4, "basis_1", 2),
-        ("dmbq_gauss", 3, "basis_1", 2),
-        ("lcq", 2, "uniform_b8", 5),
-        ("lcq", 4, "uniform_b8", 5),
+        ("dmbq", 2, "basis_1", 0, 2),
+        ("dmbq", 4, "basis_1", 0, 2),
+        ("dmbq_gauss", 3, "basis_1", 0, 2),
+        ("lcq", 2, "signmag_b8", 2, 5),
+        ("lcq", 4, "signmag_b8", 4, 5),
+        ("lloyd", 3, "signmag_b8", 3, 2),
     ],
 )
-def test_planes_run_bases_and_integers_stand_in_for_learned_tables(
-    scheme, bits, weight_format, tables
+def test_planes_run_bases_and_codebooks_learned_tables(
+    scheme, bits, weight_format, index_width, tables
 ) -> None:
     """One table for each activation, and the pixels' digits."""
     precision = Precision(scheme=scheme, weight_bits=bits, activation_bits=bits)
@@ -55,7 +59,7 @@ def test_planes_run_bases_and_integers_stand_in_for_learned_tables(
     network = integer_network(model.eval())
     parameters = fitting_parameters(network)
     compile_network(network, parameters)
-    assert parameters.weight_format == weight_format
+    assert (parameters.weight_format, parameters.index_width) == (weight_format, index_width)
     assert parameters.tables == tables
     assert parameters.encodings == max(tables - 1, 2)
 
@@ -72,6 +76,68 @@ def test_channels_of_different_bases_run_as_planes_too(bits: int, weight_format:
     network = integer_network(model.eval())
     assert network.nodes[1].weight_format == weight_format
     assert fitting_parameters(network).weight_format == "basis_1"
+
+
+def learned(seed: int = 0) -> IntegerGraph:
+    """Two layers with tables of their own between layers of 8-bit integers."""
+    rng = np.random.default_rng(seed)
+    network = random_network(
+        rng, weight_format="companded_0_3_40_127", activation_format="uniform_b4u", channels=(6, 24, 24)
+    )
+    *nodes, middle, last = network.nodes
+    levels = {3: 4, 40: 41, 127: 110}
+    moved = np.vectorize(lambda level: int(np.sign(level)) * levels.get(abs(level), 0))(middle.weights)
+    middle = replace(middle, weights=moved, weight_format="companded_0_4_41_110")
+    return replace(network, nodes=(*nodes, middle, last))
+
+
+@pytest.mark.parametrize(
+    ("options", "array", "codebooks"),
+    [
+        ({}, ("signmag_b8", 3), 3),
+        ({"index_width": 0}, ("uniform_b8", 0), 0),
+        ({"index_width": 4}, ("signmag_b8", 4), 3),
+        ({"weight_format": "uniform_b9", "index_width": 5}, ("uniform_b9", 5), 3),
+        ({"weight_format": "uniform_b8"}, ("uniform_b8", 0), 0),
+    ],
+)
+def test_learned_tables_run_on_arrays_with_and_without_codebooks(
+    options: dict[str, Any], array: tuple[str, int], codebooks: int
+) -> None:
+    """Two tables and the digits of 8-bit layers, if there are codebooks; the results are the same."""
+    network = learned()
+    chosen = fitting_parameters(network, rows=8, lanes=8, **options)
+    assert ((chosen.weight_format, chosen.index_width), chosen.codebooks) == (array, codebooks)
+    images = random_images(np.random.default_rng(1), network.input_shape, count=2)
+    found = Machine(compile_network(network, chosen)).run(images)
+    np.testing.assert_array_equal(found, run(network, torch.from_numpy(images)).logits.numpy())
+
+
+def test_codebooks_are_chosen_where_they_take_fewer_bits() -> None:
+    """Most weights of narrow layers have a table, but most weights are a classifier's, whose are digits."""
+
+    def bits(**options: Any) -> int:
+        chosen = fitting_parameters(network, **options)
+        sections = compile_network(network, chosen).sections
+        entries = len(sections.get(Section.CODEBOOKS, ())) * section_width(chosen, Section.CODEBOOKS)
+        return len(sections[Section.WEIGHTS]) * section_width(chosen, Section.WEIGHTS) + entries
+
+    network = learned()
+    assert bits() == bits(index_width=3) < bits(index_width=0)
+    last = network.nodes[-1]
+    parts = ("weights", "multiplier", "bias", "shift")
+    repeated = {part: np.concatenate([getattr(last, part)] * 12) for part in parts}
+    network = replace(network, nodes=(*network.nodes[:-1], replace(last, **repeated)))
+    assert bits() == bits(index_width=0) < bits(index_width=3)
+
+
+def test_too_many_codebooks_are_not_chosen() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hdl.parameters.MAX_CODEBOOKS", 2)
+        assert fitting_parameters(learned()).codebooks == 0
+        message = "network fits no accelerator: codebooks must be an integer from 0 to 2, not 3"
+        with pytest.raises(RefusedError, match=message):
+            fitting_parameters(learned(), index_width=3)
 
 
 @pytest.mark.parametrize("weight_format", ["basis_1", "uniform_b8", "uniform_b3"])
@@ -91,6 +157,7 @@ def test_another_array_is_as_good(weight_format: str) -> None:
     [
         ({"rows": 300}, "rows must be an integer from 1 to 256, not 300"),
         ({"lanes": 3}, "lanes must be a power of two"),
+        ({"index_width": 5}, "index_width must be at most 4, the bits of a code of 'uniform_b4', not 5"),
         ({"weight_format": "uniform_b4u"}, "weight_format must be a signed format, not 'uniform_b4u'"),
         ({"weight_format": "apot"}, "format must be a name like .* not 'apot'"),
     ],

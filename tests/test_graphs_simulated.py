@@ -27,7 +27,7 @@ def test_random_graphs(shape: str, tmp_path: Path, verilator: str) -> None:
     check(shape, QUICK[shape], "steady", tmp_path, verilator)
 
 
-@pytest.mark.parametrize("shape", grouped(["apot_k2n1_8x4"]))
+@pytest.mark.parametrize("shape", grouped(["apot_k2n1_8x4", "signmag_b6_4x4"]))
 def test_random_graphs_on_icarus(shape: str, tmp_path: Path, icarus: str) -> None:
     """Where unknown bits show."""
     check(shape, range(1), "steady", tmp_path, icarus)

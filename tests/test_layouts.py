@@ -23,6 +23,7 @@ from hdl.layouts import (
     search_order,
     section_depth,
     section_width,
+    sections,
     slice_width,
     slices,
     weight_word,
@@ -67,6 +68,18 @@ def test_too_many_boundaries_are_refused() -> None:
         search_order(list(range(1, 9)), code_width=3)
 
 
+MEMORIES: dict[str, Any] = {
+    "weight_format": "apot_k2n2",
+    "rows": 6,
+    "lanes": 8,
+    "requantizers": 2,
+    "activation_width": 7,
+    "tables": 3,
+    "activation_words": 50,
+    "weight_words": 30,
+    "channel_words": 20,
+    "program_words": 100,
+}
 LITERAL: dict[Section, tuple[int, int, int, int]] = {
     Section.PROGRAM: (32, 100, 32, 1),
     Section.WEIGHTS: (6 * 8 * 5, 30, 32, 8),
@@ -79,32 +92,37 @@ LITERAL: dict[Section, tuple[int, int, int, int]] = {
 
 
 def test_sections() -> None:
-    parameters = AcceleratorParameters(
-        weight_format="apot_k2n2",
-        rows=6,
-        lanes=8,
-        requantizers=2,
-        activation_width=7,
-        tables=3,
-        activation_words=50,
-        weight_words=30,
-        channel_words=20,
-        program_words=100,
-    )
-    found = {
-        section: tuple(
-            measure(parameters, section) for measure in (section_width, section_depth, slice_width, slices)
-        )
-        for section in Section
-    }
-    assert found == LITERAL
+    parameters = AcceleratorParameters(**MEMORIES)
+    assert measured(parameters) == LITERAL
     assert result_word(parameters).size == 2 * 32
 
 
-@pytest.mark.parametrize("changed", [{}, {"weight_format": "uniform_b4", "rows": 1, "requantizers": 1}])
+def test_sections_with_codebooks() -> None:
+    """Weights are indices; a codebook's 8 entries are codes."""
+    found = measured(AcceleratorParameters(**MEMORIES, codebooks=3, index_width=3))
+    indices, entries = (6 * 8 * 3, 30, 32, 5), (5, 3 * 8, 5, 1)
+    assert found == LITERAL | {Section.WEIGHTS: indices, Section.CODEBOOKS: entries}
+
+
+def measured(parameters: AcceleratorParameters) -> dict[Section, tuple[int, ...]]:
+    measures = (section_width, section_depth, slice_width, slices)
+    return {
+        section: tuple(measure(parameters, section) for measure in measures)
+        for section in sections(parameters)
+    }
+
+
+CHANGED: list[dict[str, Any]] = [
+    {},
+    {"weight_format": "uniform_b4", "rows": 1, "requantizers": 1},
+    {"weight_format": "uniform_b8", "codebooks": 3, "index_width": 1},
+]
+
+
+@pytest.mark.parametrize("changed", CHANGED)
 def test_slices_cover_a_word_and_no_more(changed: dict[str, Any]) -> None:
     parameters = AcceleratorParameters(**changed)
-    for section in Section:
+    for section in sections(parameters):
         width, step = section_width(parameters, section), slice_width(parameters, section)
         assert step <= STREAM_WIDTH
         assert 0 <= slices(parameters, section) * step - width < step

@@ -9,7 +9,7 @@ from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from hdl.accelerator import Accelerator
-from hdl.layouts import PAYLOAD_WORDS, PacketOpcode, Section, Status, section_depth, slices
+from hdl.layouts import PAYLOAD_WORDS, PacketOpcode, Section, Status, section_depth, sections, slices
 from hdl.packets import HEADER_WORDS
 from hdl.parameters import ADDRESS_WIDTH
 from sw.bits import Words
@@ -51,8 +51,9 @@ def wrong_headers() -> list[tuple[Status, Words]]:
     load, read, run = PacketOpcode.LOAD, PacketOpcode.READ, PacketOpcode.RUN
     last = (1 << ADDRESS_WIDTH) - 1
     image, build_id = Section.ACTIVATIONS, small(SHAPE).build_id
-    depths = [(section, section_depth(small(SHAPE), section)) for section in Section]
-    wide = [(section, slices(small(SHAPE), section)) for section in Section]
+    held = sections(small(SHAPE))
+    depths = [(section, section_depth(small(SHAPE), section)) for section in held]
+    wide = [(section, slices(small(SHAPE), section)) for section in held]
     ends = list(zip(depths, wide, strict=True))
     return [
         *(
@@ -61,14 +62,14 @@ def wrong_headers() -> list[tuple[Status, Words]]:
             for n in (0, 3)
         ),
         *((Status.PACKET_OPCODE, packet(op, words=n)) for op in (0, 4, 255) for n in (0, 5)),
-        *((Status.SECTION, packet(load, section=at, words=n)) for at in (len(Section), 255) for n in (0, 1)),
+        *((Status.SECTION, packet(load, section=at, words=n)) for at in (len(held), 255) for n in (0, 1)),
         *((Status.LOAD_RANGE, packet(load, section=at, address=n, words=1)) for at, n in depths),
         *(
             (Status.LOAD_RANGE, packet(load, section=at, address=n - 1, words=w + 1))
             for (at, n), (_, w) in ends
         ),
         *((Status.LOAD_RANGE, packet(load, section=at, slice=n, words=1)) for at, n in wide),
-        *((Status.LOAD_RANGE, packet(load, section=at, bank=1, words=1)) for at in Section),
+        *((Status.LOAD_RANGE, packet(load, section=at, bank=1, words=1)) for at in held),
         (Status.LOAD_RANGE, packet(load, section=image, address=last, words=1)),
         (Status.LOAD_RANGE, packet(run, count=small(SHAPE).result_words + 1)),
         (Status.LOAD_RANGE, packet(run, count=1 << 24)),
@@ -80,7 +81,7 @@ def wrong_headers() -> list[tuple[Status, Words]]:
         (Status.LENGTH, packet(load, section=image, words=0)),
         (Status.LENGTH, packet(run, words=1)),
         (Status.BUILD_ID, packet(read, build_id=build_id ^ 1 << 7, count=1)),
-        *((Status.SECTION, packet(read, section=at, count=1)) for at in (len(Section), 255)),
+        *((Status.SECTION, packet(read, section=at, count=1)) for at in (len(held), 255)),
         *((Status.LENGTH, packet(read, section=image, count=n)) for n in (0, PAYLOAD_WORDS + 1, 2**32 - 1)),
         *((Status.LENGTH, packet(read, section=image, words=n, count=n)) for n in (1, 3, PAYLOAD_WORDS)),
         *((Status.LOAD_RANGE, packet(read, section=at, address=n, count=1)) for at, n in depths),
@@ -89,7 +90,7 @@ def wrong_headers() -> list[tuple[Status, Words]]:
             for (at, n), (_, w) in ends
         ),
         *((Status.LOAD_RANGE, packet(read, section=at, slice=n, count=1)) for at, n in wide),
-        *((Status.LOAD_RANGE, packet(read, section=at, bank=1, count=1)) for at in Section),
+        *((Status.LOAD_RANGE, packet(read, section=at, bank=1, count=1)) for at in held),
         (Status.LOAD_RANGE, packet(read, section=image, address=last, count=1)),
     ]
 

@@ -27,6 +27,9 @@ LIMITS = {
     "banks": 2,
     "cores": 16,
 }
+OPTIONAL = {"value_words": 2**20, "codebooks": 256, "index_width": 8}
+"""What there may be none of."""
+CODEBOOKS = {"weight_format": "uniform_b8", "codebooks": 2, "index_width": 4}
 OTHER = {name: 2 * getattr(AcceleratorParameters(), name) for name in LIMITS} | {
     "weight_format": "apot_k2n2",
     "requantizers": 4,
@@ -37,7 +40,7 @@ OTHER = {name: 2 * getattr(AcceleratorParameters(), name) for name in LIMITS} | 
 
 
 def test_limits_cover_every_number() -> None:
-    assert {"weight_format", "value_words", "read_back", *LIMITS} == {
+    assert {"weight_format", "read_back", *OPTIONAL, *LIMITS} == {
         field.name for field in fields(AcceleratorParameters)
     }
 
@@ -60,11 +63,12 @@ def test_numbers_above_their_limit_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, 2**20 + 1, None, 1.0])
-def test_value_words_may_be_none_at_all(value: Any) -> None:
-    assert AcceleratorParameters(value_words=0) == AcceleratorParameters()
+@pytest.mark.parametrize(("name", "limit"), OPTIONAL.items())
+def test_some_may_be_none_at_all(name: str, limit: int, value: Any) -> None:
+    assert AcceleratorParameters(**{name: 0}) == AcceleratorParameters()
     error = ValueError if type(value) is int else TypeError
-    with pytest.raises(error, match=f"^value_words must be an integer from 0 to {2**20}, not {value}$"):
-        AcceleratorParameters(value_words=value)
+    with pytest.raises(error, match=f"^{name} must be an integer from 0 to {limit}, not {value}$"):
+        AcceleratorParameters(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -87,6 +91,18 @@ def test_value_words_may_be_none_at_all(value: Any) -> None:
             "rows must be a multiple of lanes, since 'basis_1_2' has no level 0 to pad with, not 8",
         ),
         ({"read_back": 1}, TypeError, "read_back must be True or False, not 1"),
+        ({"codebooks": 2}, ValueError, "index_width must be at least 1 with codebooks, not 0"),
+        ({"index_width": 2}, ValueError, "index_width must be 0 without codebooks, not 2"),
+        (
+            {"codebooks": 2, "index_width": 5},
+            ValueError,
+            "index_width must be at most 4, the bits of a code of 'apot_k2n1o', not 5",
+        ),
+        (
+            {"weight_format": "basis_1_2", "rows": 16, "codebooks": 1, "index_width": 2},
+            ValueError,
+            "codebooks must be 0, since 'basis_1_2' has no level 0 to pad with, not 1",
+        ),
         ({"requantizers": 3}, ValueError, "requantizers must be a power of two, not 3"),
         ({"cores": 6}, ValueError, "cores must be a power of two, not 6"),
         (
@@ -158,7 +174,7 @@ def test_json_round_trip() -> None:
         assert parameters_from(asdict(parameters)) == parameters
 
 
-NAMES = ", ".join(sorted(["weight_format", "value_words", "read_back", *LIMITS]))
+NAMES = ", ".join(sorted(["weight_format", "read_back", *OPTIONAL, *LIMITS]))
 
 
 @pytest.mark.parametrize(
@@ -182,9 +198,13 @@ def test_json_that_is_not_parameters_is_refused(change: Any, message: str) -> No
 def test_every_field_and_the_version_change_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     base = AcceleratorParameters()
     ids = [base.build_id, *(replace(base, **{name: value}).build_id for name, value in OTHER.items())]
+    indexed = AcceleratorParameters(**CODEBOOKS)
+    ids += [
+        each.build_id for each in (indexed, replace(indexed, codebooks=3), replace(indexed, index_width=3))
+    ]
     monkeypatch.setattr(module, "HARDWARE_VERSION", module.HARDWARE_VERSION + 1)
     ids.append(base.build_id)
-    assert len(set(ids)) == len(LIMITS) + 5
+    assert len(set(ids)) == len(LIMITS) + 8
     assert all(0 <= each < 2**32 for each in ids)
 
 
@@ -197,6 +217,13 @@ def test_sums_of_all_passes_fit(weight_format: str, passes: int) -> None:
     largest = 2**p.activation_width - 1
     accumulated = p.depth * largest * max(abs(level) for level in p.format.grid)
     assert passes * accumulated * 2**17 + 2**47 < 2 ** (p.sum_width - 1)
+
+
+def test_weights_in_memory_are_codes_or_indices() -> None:
+    indexed = AcceleratorParameters(**CODEBOOKS)
+    plain = AcceleratorParameters(weight_format="uniform_b8")
+    assert (indexed.weight_width, plain.weight_width) == (4, 8)
+    assert (indexed.codebook_cycles, plain.codebook_cycles) == (16, 0)
 
 
 def test_what_rows_add_too_much() -> None:

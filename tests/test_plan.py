@@ -36,7 +36,7 @@ def plan(*arguments: Any) -> Result:
 def graph() -> IntegerGraph:
     return random_graph(
         np.random.default_rng(3),
-        weight_format="apot_k2n1o",
+        weight_formats=("apot_k2n1o",),
         activation_formats=("apot_k2n2u",),
         rows=8,
         requantizers=2,
@@ -105,7 +105,7 @@ def test_fitting_parameters_take_any_graph(graph: IntegerGraph) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_random_graphs_fit_what_is_chosen_for_them(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    formats = {"weight_format": "apot_k2n1o", "activation_formats": ("apot_k2n2u", "uniform_b3u")}
+    formats = {"weight_formats": ("apot_k2n1o",), "activation_formats": ("apot_k2n2u", "uniform_b3u")}
     graph = random_graph(rng, rows=16, requantizers=8, **formats)
     compile_network(graph, fitting_parameters(graph))
 

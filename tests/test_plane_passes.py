@@ -120,7 +120,7 @@ def test_graphs_executed(seed: int) -> None:
     """Residuals, poolings and depthwise layers, whose weights of 0 are sums of planes too."""
     graph = random_graph(
         np.random.default_rng([27, seed]),
-        weight_format=("basis_5_8", "basis_1", "laplace_m3", "apot_k2n1")[seed % 4],
+        weight_formats=(("basis_5_8", "basis_1", "laplace_m3", "apot_k2n1")[seed % 4],),
         activation_formats=("uniform_b4u", "uniform_b2u"),
         rows=4,
         requantizers=4,

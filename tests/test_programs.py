@@ -41,6 +41,8 @@ WRONG: list[tuple[Status, Changes]] = [
     *((Status.ZERO_DIMENSION, {name: 0}) for name in DIMENSIONS),
     (Status.LAYER_LIMIT, {"passes": PARAMETERS.passes + 1}),
     (Status.LAYER_LIMIT, {"encoding": PARAMETERS.encodings}),
+    (Status.LAYER_LIMIT, {"codebook": PARAMETERS.codebooks}),
+    (Status.LAYER_LIMIT, {**POOLS, "codebook": 255}),
     (Status.PROGRAM_RANGE, {"passes": 255}),
     (Status.ACTIVATION_RANGE, {"origin": PARAMETERS.activation_words}),
     (Status.ACTIVATION_RANGE, {"origin": PARAMETERS.activation_words - 7}),
@@ -70,6 +72,7 @@ WRONG: list[tuple[Status, Changes]] = [
 JUST_RIGHT: list[Changes] = [
     {"passes": 3},
     {"encoding": PARAMETERS.encodings - 1},
+    {"codebook": PARAMETERS.codebooks - 1},
     {"weights": PARAMETERS.weight_words - 8},
     {"channels": PARAMETERS.channel_words - 4},
     {"output": PARAMETERS.result_words - 4},
@@ -158,6 +161,23 @@ def test_outputs_out_of_range_are_not_written(to_results: int, output: int) -> N
     simulate(test)
 
 
+def test_codebooks_are_copied_when_they_change() -> None:
+    """The good layer after one of another codebook, and of its own: not what another run left counts."""
+    ends = []
+
+    async def test(bench: Bench) -> None:
+        for before in (0, 2, 1, 1):
+            await bench.load_data()
+            words = filled(program([layer(codebook=before), layer()]))
+            await bench.load(Section.PROGRAM, words)
+            await bench.expect(fate(words, PARAMETERS))
+            assert await bench.results() == expected_results()
+            ends.append(fate(words, PARAMETERS).cycles)
+
+    simulate(test)
+    assert [each - ends[-1] for each in ends] == [PARAMETERS.codebook_cycles] * 2 + [0] * 2
+
+
 def test_programs_end_within_their_memory() -> None:
     """A HALT may be the last word; one word later, or none at all, is out of range."""
     room = PARAMETERS.program_words
@@ -185,8 +205,18 @@ def garbage(draw: random.Random) -> list[int]:
     kind = draw.randrange(3)
     if kind == 0:
         return [draw.getrandbits(32) for _ in range(PARAMETERS.program_words)]
-    forms: tuple[Changes, ...] = ({}, {"to_values": 1}, {"add_residual": 1, "residual_pitch": 2})
-    layers = [layer(passes=draw.randint(1, 2), **draw.choice(forms)) for _ in range(draw.randint(1, 2))]
+    forms: tuple[Changes, ...] = (
+        {},
+        {"to_values": 1},
+        {"add_residual": 1, "residual_pitch": 2},
+        {"to_values": 1, "values": 11, "values_pitch": 2},
+        {"add_residual": 1, "residual": 11, "residual_pitch": 2},
+        {"channels": 9},
+    )
+    layers = [
+        layer(passes=draw.randint(1, 2), codebook=draw.randrange(3), **draw.choice(forms))
+        for _ in range(draw.randint(1, 2))
+    ]
     if kind == 1:
         for _ in range(draw.randint(1, 3)):
             name = draw.choice([name for name, _ in LAYER])

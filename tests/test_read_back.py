@@ -16,6 +16,7 @@ from hdl.layouts import (
     section_banks,
     section_depth,
     section_width,
+    sections,
     slice_width,
     slices,
 )
@@ -41,12 +42,16 @@ TINY = AcceleratorParameters(
     program_words=60,
     result_words=6,
     value_words=14,
+    codebooks=3,
+    index_width=3,
     banks=2,
     cores=2,
 )
 """Sizes that are no powers of two; words of one slice and of several, of a whole number of them and not."""
-ONE = replace(TINY, rows=2, lanes=2, requantizers=1, banks=1, cores=1, value_words=0)
-"""Nothing more than once."""
+ONE = replace(
+    TINY, rows=2, lanes=2, requantizers=1, codebooks=0, index_width=0, banks=1, cores=1, value_words=0
+)
+"""Nothing more than once, and no codebooks."""
 SHAPE = "apot_k1n1_4x4"
 QUICK = 6
 """Seed of a network that loads and runs in a few hundred cycles."""
@@ -65,7 +70,7 @@ class Host:
         self.draw = np.random.default_rng(seed)
         self.memories = {
             (section, bank): np.zeros(section_depth(p, section) * slices(p, section), dtype=np.uint32)
-            for section in Section
+            for section in sections(p)
             for bank in range(section_banks(p, section))
         }
         self.packets: list[Words] = []
@@ -232,7 +237,7 @@ def test_without_it_reads_are_refused(tmp_path: Path) -> None:
     parameters = replace(loaded.compiled.parameters, read_back=False)
     found = case(loaded.network, parameters, loaded.images)
     length = response_length(results=found.compiled.results, parameters=parameters)
-    reads = [read_packets(section, words=1, parameters=parameters)[0] for section in Section]
+    reads = [read_packets(section, words=1, parameters=parameters)[0] for section in sections(parameters)]
     *image, run = found.runs
     packets = [*found.loads, *image, *reads, run]
     *refused, last = answered(packets, found, answers=2 * len(reads) + length, folder=tmp_path)

@@ -152,7 +152,7 @@ def test_whole_graphs_equal_plain_loops(seed: int) -> None:
     rng = np.random.default_rng(seed)
     graph = random_graph(
         rng,
-        weight_format="apot_k2n2",
+        weight_formats=("apot_k2n2",),
         activation_formats=("apot_k2n2u", "uniform_b4u"),
         rows=4,
         requantizers=2,

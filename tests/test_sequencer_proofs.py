@@ -7,13 +7,18 @@ import pytest
 from amaranth.hdl import Value
 
 from hdl import sequencer
+from hdl.parameters import AcceleratorParameters
 from hdl.walker import Walker
+from verif.claim import Claim
 from verif.claims.sequencer import CLAIMS
 from verif.proofs import ProofError, prove
 
+CODEBOOKS = next(claim for claim in CLAIMS if "codebooks" in claim.parameters)
 
-def test_every_program_ends() -> None:
-    prove(CLAIMS[0])
+
+@pytest.mark.parametrize("claim", [CLAIMS[0], CODEBOOKS], ids=str)
+def test_every_program_ends(claim: Claim) -> None:
+    prove(claim)
 
 
 def unchecked(patch: pytest.MonkeyPatch) -> None:
@@ -28,6 +33,12 @@ def stuck(patch: pytest.MonkeyPatch) -> None:
 
 def waiting(walker: Any) -> Value:
     return walker._pass_end & (walker._current.count == 1)
+
+
+def test_a_codebook_that_is_never_copied_is_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AcceleratorParameters, "codebook_cycles", 0)
+    with pytest.raises(ProofError):
+        prove(CODEBOOKS)
 
 
 @pytest.mark.parametrize("broken", [unchecked, stuck])

@@ -128,11 +128,12 @@ def record(
         write_text(filled[section.name.lower()], text)
     pixel_cycles = sum(max(steps, p.groups) for steps in command.steps)
     begin = COMMAND_CYCLES + len(command.passes) + FETCH_LATENCY + difference.pixel * pixel_cycles
+    begin += 0 if command.pools else p.codebook_cycles
     wave = Wave(start=max(1, begin - MARGIN), end=begin + pixel_cycles + p.drain + MARGIN)
     small = {
-        Section.PROGRAM: program_of([command]),
-        **{section: loaded.sections[section] for section in (Section.TABLES, Section.BOUNDARIES)},
+        section: words for section, words in loaded.sections.items() if section.name.lower() not in filled
     }
+    small[Section.PROGRAM] = program_of([command])
     packets = [*load_packets(small, parameters=p), run_packet(results=1, parameters=p)]
     answers = response_length(results=1, parameters=p)
     exchange(

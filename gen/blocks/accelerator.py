@@ -34,9 +34,9 @@ def build_axi(parameters: AcceleratorParameters) -> Circuit:
 
 def facts(parameters: AcceleratorParameters) -> dict[str, Any]:
     """What a packer and a host must know."""
-    from hdl.layouts import Section, section_banks, section_depth, section_width, slices
+    from hdl.layouts import section_banks, section_depth, section_width, sections, slices
 
-    sections = [
+    memories = [
         {
             "name": section.name,
             "number": section.value,
@@ -45,12 +45,12 @@ def facts(parameters: AcceleratorParameters) -> dict[str, Any]:
             "banks": section_banks(parameters, section),
             "stream_words": slices(parameters, section),
         }
-        for section in Section
+        for section in sections(parameters)
     ]
     return {
         "build_id": f"{parameters.build_id:08x}",
         "macs_per_cycle": parameters.rows * parameters.lanes,
-        "sections": sections,
+        "sections": memories,
         **described_format(parameters.format),
     }
 

@@ -41,6 +41,10 @@ class Command:
     factors : array or None
         By what the multiplier of each output channel is multiplied for each digit, (channels, digits); None
         for 1.
+    codebook : tuple of int or None
+        Levels that weights in memory are indices of, if they are.
+    switches : bool
+        The codebook is not that of the convolution before.
     """
 
     fields: Fields
@@ -51,6 +55,8 @@ class Command:
     digits: Digits | None = None
     thresholds: tuple[int, ...] | None = None
     factors: Integers | None = None
+    codebook: Table | None = None
+    switches: bool = False
 
     @property
     def steps(self) -> list[int]:
@@ -65,7 +71,11 @@ class Command:
     def cycles(self, parameters: AcceleratorParameters) -> int:
         pixels = self.fields["output_height"] * self.fields["output_width"]
         return layer_cycles(
-            parameters=parameters, pixels=pixels, tiles=self.fields["tiles"], steps=self.steps
+            parameters=parameters,
+            pixels=pixels,
+            tiles=self.fields["tiles"],
+            steps=self.steps,
+            switches=self.switches,
         )
 
 

@@ -1,6 +1,6 @@
 """Compiler: an integer graph becomes the memories' contents for one accelerator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hdl.console import RefusedError
 from hdl.formats import Uniform, named
@@ -86,10 +86,15 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
         seen, orders = sorted_by_planes(seen, parameters=parameters)
     placement = place_tensors(seen, parameters, orders=orders)
     image, nodes, sums = placement.codes[IMAGE], [], []
+    codebook = None
     for node in seen.nodes:
         check_node(node, parameters)
-        commands = tuple(commands_of(node, placement, parameters))
-        nodes.append((node, commands))
+        commands = []
+        for command in commands_of(node, placement, parameters):
+            switches = command.codebook not in (None, codebook)
+            commands.append(replace(command, switches=switches))
+            codebook = command.codebook or codebook
+        nodes.append((node, tuple(commands)))
         sums.append(tuple(check_sums(node.name, command, parameters) for command in commands))
     layout = InputLayout(
         shape=graph.input_shape,

@@ -47,15 +47,34 @@ def weight_digits(*, values: Format, array: Format) -> Digits:
     ValueError
         If no places of up to 15 serve, or values beyond 2^16 would need more than one digit.
     """
-    wanted = [level for level in values.grid if abs(level) <= values.max_level]
-    span = values.max_level.bit_length()
-    for count in range(1, span + 1 if values.max_level <= WIDEST else 2):
+    wanted = tuple(level for level in values.grid if abs(level) <= values.max_level)
+    found = fewest_digits(wanted, grid=array.grid, beside=values.grid)
+    if found is None:
+        raise ValueError(f"format {values.name!r} cannot be made of digits of {array.name!r}")
+    return found
+
+
+def fewest_digits(
+    wanted: tuple[int, ...], *, grid: tuple[int, ...], beside: tuple[int, ...] = ()
+) -> Digits | None:
+    """The fewest digits, each of `grid`, that make all of `wanted`; None if no places serve.
+
+    Parameters
+    ----------
+    wanted, grid
+        Ascending.
+    beside
+        Levels, ascending, that get digits too if those of `wanted` make them.
+    """
+    limit = max(map(abs, wanted))
+    span = limit.bit_length()
+    for count in range(1, span + 1 if limit <= WIDEST else 2):
         for higher in combinations(range(1, min(span, MAX_PLACE) + 1), count - 1):
             places = (0, *higher)
-            choices = [_choices(array.grid, place, limit=values.max_level) for place in places]
+            choices = [_choices(grid, place, limit=limit) for place in places]
             if _reach(choices, wanted):
-                return Digits(places=places, digits=_splits(places, choices, values.grid))
-    raise ValueError(f"format {values.name!r} cannot be made of digits of {array.name!r}")
+                return Digits(places=places, digits=_splits(places, choices, beside or wanted))
+    return None
 
 
 def _choices(grid: tuple[int, ...], place: int, *, limit: int) -> list[int]:
@@ -63,7 +82,7 @@ def _choices(grid: tuple[int, ...], place: int, *, limit: int) -> list[int]:
     return [level << place for level in grid if abs(level) << place <= 4 * limit]
 
 
-def _reach(choices: list[list[int]], wanted: list[int]) -> bool:
+def _reach(choices: list[list[int]], wanted: tuple[int, ...]) -> bool:
     """Whether sums of one choice each make all of `wanted`.
 
     A set of sums is an integer with a bit for each, counted from the smallest sum; so thousands of places

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from hdl.console import RefusedError
-from hdl.formats import Basis, Companded, Format, Uniform, named
-from hdl.layouts import LAYER_WORDS
+from hdl.formats import Basis, Companded, Format, SignMagnitude, Uniform, named
+from hdl.layouts import LAYER_WORDS, Section, section_depth, section_width
 from hdl.parameters import MAX_DEPTH, MAX_VALUE_WORDS, AcceleratorParameters, parameters_from
 
 from ..graph import Convolution, IntegerGraph, Pooling
 from .commands import Command
-from .compile import lower
+from .compile import Lowered, lower
 from .planes import channel_bases
 
 BLOCK_WORDS = 512
@@ -28,6 +28,7 @@ def fitting_parameters(
     graph: IntegerGraph,
     *,
     weight_format: str | None = None,
+    index_width: int | None = None,
     rows: int = 16,
     lanes: int = 16,
     cores: int = 1,
@@ -36,7 +37,9 @@ def fitting_parameters(
     """Default parameters, with the formats, widths and memories that the graph needs.
 
     The array's weight format is the one most weights have; 8-bit layers then run as digits of it.  Binary
-    bases run as planes of ±1.  Plain integers stand in for learned tables, of which every layer has its own.
+    bases run as planes of ±1.  Where most weights have learned tables, of which every layer has its own,
+    they are indices of codebooks, if that takes fewer bits of memory than plain integers, which stand in
+    otherwise.
     Codes are as wide as the inner layers' inputs; a wider uniform input of the last layer is cut into digits
     like an image.
 
@@ -44,6 +47,8 @@ def fitting_parameters(
     ----------
     weight_format
         Name of another weight format of the array.
+    index_width
+        Bits of an index of codebooks, 0 for none; as it is best, unless `weight_format` says something.
     rows, lanes, cores
         As in `AcceleratorParameters`.
     narrow
@@ -66,7 +71,6 @@ def fitting_parameters(
     )
     try:
         chosen = AcceleratorParameters(
-            weight_format=weight_format or _array_format(graph),
             rows=rows,
             lanes=lanes,
             cores=cores,
@@ -74,11 +78,62 @@ def fitting_parameters(
             activation_width=activation_width,
             requantizers=requantizers,
         )
-        needed = _needed(graph, chosen)
-        depth = needed["depth"] if narrow else max(needed["depth"], chosen.depth)
-        return replace(chosen, **needed | {"depth": depth})
+        if weight_format is not None or index_width is not None:
+            array = _array(graph, index_width=index_width or 0)
+            array |= {"weight_format": weight_format} if weight_format else {}
+            return _fitted(graph, replace(chosen, **array), narrow=narrow)[0]
+        return _best(graph, chosen, narrow=narrow)
     except ValueError as error:
         raise RefusedError(f"network fits no accelerator: {error}") from error
+
+
+def _array(graph: IntegerGraph, *, index_width: int) -> dict[str, Any]:
+    """Parameters of an array for the graph's weights; how many codebooks it needs is not known yet.
+
+    Tables are learned as signs and magnitudes, which multiply in fewer cells than two's complement.
+    """
+    learned = _learned_tables(graph) if index_width else []
+    weight_format = (
+        SignMagnitude(bits=max(table.level_width for table in learned) + 1).name
+        if learned
+        else _array_format(graph)
+    )
+    return {"weight_format": weight_format, "index_width": index_width, "codebooks": int(index_width > 0)}
+
+
+def _best(graph: IntegerGraph, chosen: AcceleratorParameters, *, narrow: bool) -> AcceleratorParameters:
+    """An array of the weights' own format; with codebooks for learned tables, if these take fewer bits."""
+    plain, bits = _fitted(graph, replace(chosen, **_array(graph, index_width=0)), narrow=narrow)
+    learned = _learned_tables(graph)
+    if not learned:
+        return plain
+    array = _array(graph, index_width=max(table.code_width for table in learned))
+    try:
+        indexed, fewer = _fitted(graph, replace(chosen, **array), narrow=narrow)
+    except (ValueError, RefusedError):
+        return plain
+    return indexed if fewer < bits else plain
+
+
+def _learned_tables(graph: IntegerGraph) -> list[Format]:
+    """The tables that layers have learned, if more than half of the weights have one, 8-bit layers aside."""
+    weights = _narrow_weights(graph)
+    tables = {name: named(name) for name in weights if isinstance(named(name), Companded)}
+    return list(tables.values()) if 2 * sum(weights[name] for name in tables) > weights.total() else []
+
+
+def _fitted(
+    graph: IntegerGraph, chosen: AcceleratorParameters, *, narrow: bool
+) -> tuple[AcceleratorParameters, int]:
+    """The array with all sizes that the graph needs, and bits that its weights take, codebooks included."""
+    lowered = lower(graph, replace(chosen, **_MOST))
+    commands = [command for _, commands in lowered.nodes for command in commands]
+    needed = _needed(lowered, chosen)
+    depth = needed["depth"] if narrow else max(needed["depth"], chosen.depth)
+    fitted = replace(chosen, **needed | {"depth": depth})
+    words = sum(command.weight_words for command in commands)
+    entries = section_depth(fitted, Section.CODEBOOKS) * section_width(fitted, Section.CODEBOOKS)
+    return fitted, words * section_width(fitted, Section.WEIGHTS) + entries
 
 
 def _inner_formats(graph: IntegerGraph) -> list[Format]:
@@ -91,11 +146,8 @@ def _inner_formats(graph: IntegerGraph) -> list[Format]:
 
 def _array_format(graph: IntegerGraph) -> str:
     """A format whose digits or planes make the levels of all weights, by how many have each."""
+    weights = _narrow_weights(graph)
     layers = [node for node in graph.nodes if isinstance(node, Convolution)]
-    weights: Counter[str] = Counter()
-    for layer in layers:
-        narrow = not (isinstance(named(layer.weight_format), Uniform) and "b8" in layer.weight_format)
-        weights[layer.weight_format] += layer.weights.size if narrow else 0
     if 2 * sum(map(_weights_in_planes, layers)) > weights.total():
         return Basis(coordinates=(1,)).name
     most = named(weights.most_common(1)[0][0])
@@ -103,6 +155,16 @@ def _array_format(graph: IntegerGraph) -> str:
         return most.name
     widest = max(named(name).level_width for name in weights if weights[name])
     return Uniform(bits=widest + 1).name
+
+
+def _narrow_weights(graph: IntegerGraph) -> Counter[str]:
+    """Weights of each format, where layers of 8-bit integers have none."""
+    weights: Counter[str] = Counter()
+    for layer in graph.nodes:
+        if isinstance(layer, Convolution):
+            narrow = not (isinstance(named(layer.weight_format), Uniform) and "b8" in layer.weight_format)
+            weights[layer.weight_format] += layer.weights.size if narrow else 0
+    return weights
 
 
 def _weights_in_planes(layer: Convolution) -> int:
@@ -113,9 +175,8 @@ def _weights_in_planes(layer: Convolution) -> int:
     return layer.weights[0].size * sum(basis is not None for basis in bases)
 
 
-def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any]:
+def _needed(lowered: Lowered, chosen: AcceleratorParameters) -> dict[str, Any]:
     """Sizes with which the graph fits, not below the chosen ones, and the least depth."""
-    lowered = lower(graph, replace(chosen, **_MOST))
     commands = [command for _, commands in lowered.nodes for command in commands]
     words = {
         "activation_words": lowered.placement.activation_words,
@@ -129,6 +190,7 @@ def _needed(graph: IntegerGraph, chosen: AcceleratorParameters) -> dict[str, Any
         "passes": max(len(command.passes) for command in commands),
         "tables": len({table for command in commands for table in command.tables}),
         "encodings": len({command.thresholds for command in commands if command.thresholds}),
+        "codebooks": len({command.codebook for command in commands if command.codebook}),
     }
     # A memory that is large enough stays as it is.
     sizes |= {

@@ -51,16 +51,18 @@ class Memories:
         self._channels = _Growing()
         self._tables: list[tuple[int, ...]] = []
         self._encodings: list[tuple[int, ...]] = []
+        self._codebooks: list[tuple[int, ...]] = []
 
     def add(self, command: Command, *, name: str) -> None:
         weights, channels = self._pack(command, name=name)
         limits = self._p
-        encoding = (
-            self._index(self._encodings, command.thresholds, name, "encodings", limits.encodings)
-            if command.thresholds is not None
-            else 0
-        )
-        fields = command.fields | {"encoding": encoding, "weights": weights, "channels": channels}
+        fields = command.fields | {"weights": weights, "channels": channels}
+        for field_name, known, entry, what, limit in (
+            ("encoding", self._encodings, command.thresholds, "encodings", limits.encodings),
+            ("codebook", self._codebooks, command.codebook, "codebooks", limits.codebooks),
+        ):
+            if entry is not None:
+                fields[field_name] = self._index(known, entry, name, what, limit)
         self._program.append(_struct_words(LAYER, {key: np.array([value]) for key, value in fields.items()}))
         passes = [dict(turn) for turn in command.passes]
         for turn, table in zip(passes, command.tables, strict=False):
@@ -74,7 +76,13 @@ class Memories:
         folds: list[Integers] = [np.zeros((command.fields["tiles"], p.rows), dtype=np.int64)]
         if command.weights is not None and command.digits is not None:
             copies = len(command.passes) // len(command.digits.places)
-            words, folds = weight_words(command.weights, digits=command.digits, copies=copies, parameters=p)
+            words, folds = weight_words(
+                command.weights,
+                digits=command.digits,
+                copies=copies,
+                parameters=p,
+                codebook=command.codebook,
+            )
             address = self._weights.append(words)
         places = [turn["shift"] for turn in command.passes]
         channels = channel_words(
@@ -119,6 +127,8 @@ class Memories:
             .astype(np.uint32)
             .reshape(-1, 1),
         }
+        if p.codebooks:
+            sections[Section.CODEBOOKS] = self._codebook_words()
         for section, words in sections.items():
             depth = section_depth(p, section)
             if len(words) > depth:
@@ -127,6 +137,14 @@ class Memories:
                     f"{len(words) - depth} more than the accelerator's {depth}"
                 )
         return sections
+
+    def _codebook_words(self) -> Words:
+        """Codes of the array's format; level 0's where a codebook has fewer than there is room for."""
+        p, code_of = self._p, self._p.format.codes
+        words = np.full((len(self._codebooks), 1 << p.index_width), code_of[0], dtype=np.uint32)
+        for row, levels in zip(words, self._codebooks, strict=True):
+            row[: len(levels)] = [code_of[level] for level in levels]
+        return words.reshape(-1, 1)
 
 
 def _struct_words(layout: data.StructLayout, fields: dict[str, NDArray[np.integer]]) -> Words:

@@ -13,6 +13,7 @@ from hdl.parameters import AcceleratorParameters
 
 from ..graph import Convolution, Encoding, Integers, Node, Pooling
 from ..requantize import Requantization
+from .codebooks import indexed
 from .commands import Command, Fields, linear_constants, pooling, window
 from .digits import Digits, weight_digits
 from .limits import check_command, fit
@@ -139,8 +140,7 @@ class _Node:
                 if has_planes(p.format):
                     yield from self._in_planes(node, run, weights, constants)
                 else:
-                    digits = weight_digits(values=named(node.weight_format), array=p.format)
-                    yield self._convolution(node, run, weights, constants, digits)
+                    yield self._in_digits(node, run, weights, constants)
             except ValueError as error:
                 raise RefusedError(f"layer {node.name!r}: {error}") from error
 
@@ -168,6 +168,17 @@ class _Node:
             digits=digits,
             thresholds=self._thresholds,
         )
+
+    def _in_digits(
+        self, node: Convolution, run: "_Run", weights: Integers, constants: Requantization
+    ) -> Command:
+        """The same with digits that the array's weights are, or that a codebook holds."""
+        if not self._p.codebooks:
+            digits = weight_digits(values=named(node.weight_format), array=self._p.format)
+            return self._convolution(node, run, weights, constants, digits)
+        found = indexed(node.weights, weight_format=node.weight_format, parameters=self._p)
+        command = self._convolution(node, run, weights, constants, found.digits)
+        return replace(command, codebook=found.codebook)
 
     def _in_planes(
         self, node: Convolution, run: "_Run", weights: Integers, constants: Requantization

@@ -47,10 +47,24 @@ class LayerSchedule:
         return asdict(self)
 
 
-def layer_cycles(*, parameters: AcceleratorParameters, pixels: int, tiles: int, steps: Sequence[int]) -> int:
-    """Cycles of a command whose passes have so many steps per pixel and tile."""
+def layer_cycles(
+    *,
+    parameters: AcceleratorParameters,
+    pixels: int,
+    tiles: int,
+    steps: Sequence[int],
+    switches: bool = False,
+) -> int:
+    """Cycles of a command whose passes have so many steps per pixel and tile.
+
+    Parameters
+    ----------
+    switches
+        Its codebook is not the one that is held, and copied first.
+    """
+    copy = parameters.codebook_cycles * switches
     walk = tiles * pixels * sum(max(count, parameters.groups) for count in steps)
-    return COMMAND_CYCLES + len(steps) + FETCH_LATENCY + walk + parameters.drain
+    return COMMAND_CYCLES + len(steps) + FETCH_LATENCY + copy + walk + parameters.drain
 
 
 def program_cycles(layers: Sequence[LayerSchedule]) -> int:

@@ -16,9 +16,14 @@ _TABLE_SIZE = 1 << 16
 
 
 def weight_words(
-    weights: Integers, *, digits: Digits, copies: int, parameters: AcceleratorParameters
+    weights: Integers,
+    *,
+    digits: Digits,
+    copies: int,
+    parameters: AcceleratorParameters,
+    codebook: tuple[int, ...] | None = None,
 ) -> tuple[Words, list[Integers]]:
-    """Code words of a layer, and what the rows add too much in the passes of each digit.
+    """Words of a layer, and what the rows add too much in the passes of each digit.
 
     Parameters
     ----------
@@ -28,6 +33,8 @@ def weight_words(
         How each level splits; one pass per digit.
     copies
         How often all digits' passes are repeated, once per digit of the activations.
+    codebook
+        Levels of which words hold indices; None where they hold codes.
 
     Returns
     -------
@@ -46,9 +53,9 @@ def weight_words(
     split = index.reshape(-1, p.rows, index.shape[1] // p.lanes, p.lanes, *index.shape[2:])
     ordered = np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
 
-    array = p.format
-    code_of, fold_of = array.codes, {level: p.fold(level) for level in array.grid}
-    narrowest = np.min_scalar_type(2**array.code_width - 1)
+    code_of = p.format.codes if codebook is None else {level: at for at, level in enumerate(codebook)}
+    fold_of = {level: p.fold(level) for level in p.format.grid}
+    narrowest = np.min_scalar_type(2**p.weight_width - 1)
     turns, folds = [], []
     for levels in zip(*(digits.digits[value] for value in sorted(digits.digits)), strict=True):
         codes = np.array([code_of[level] for level in levels], dtype=narrowest)
@@ -57,7 +64,7 @@ def weight_words(
         folds.append(_row_sums(excess, turns[-1], ordered))
     stacked = np.stack(turns * copies, axis=1)
     flat = stacked.reshape(-1, p.rows * p.lanes)
-    return code_words(flat, width=array.code_width), folds
+    return code_words(flat, width=p.weight_width), folds
 
 
 def padded(weights: Integers, *, digits: Digits, parameters: AcceleratorParameters) -> NDArray[np.int32]:

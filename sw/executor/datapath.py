@@ -93,7 +93,9 @@ class Datapath:
         start = instruction.fields["weights"]
         for steps, turn in zip(instruction.steps, instruction.passes, strict=True):
             addresses = np.arange(tiles.start, tiles.stop)[:, None] * walk.step_count + np.arange(steps)
-            levels, excess = self._constants.weights(addresses + start, command=instruction.index)
+            levels, excess = self._constants.weights(
+                addresses + start, codebook=instruction.fields["codebook"], command=instruction.index
+            )
             start += steps
             yield Turn(
                 weights=levels.transpose(0, 2, 1, 3).reshape(rows, -1),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdl.console import RefusedError
-from hdl.layouts import Section
+from hdl.layouts import Section, sections
 
 from ..compiler.compile import Compiled
 from ..driver import encode_images
@@ -93,7 +93,7 @@ class Machine:
 def _check_whole(compiled: Compiled) -> None:
     """Refuse an image that lacks a section, or whose ends do not fit its memories (RefusedError)."""
     p = compiled.parameters
-    for section in set(Section) - {Section.ACTIVATIONS} - set(compiled.sections):
+    for section in set(sections(p)) - {Section.ACTIVATIONS} - set(compiled.sections):
         raise RefusedError(f"image must have a section {section.name}")
     if not 0 < compiled.input.words <= p.activation_words:
         raise RefusedError(f"input must take 1 … {p.activation_words} words, not {compiled.input.words}")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdl.console import RefusedError
-from hdl.layouts import CHANNEL, Section
+from hdl.layouts import CHANNEL, Section, section_depth
 from hdl.parameters import VALUE_WIDTH, AcceleratorParameters
 
 from ..bits import Words
@@ -72,6 +72,8 @@ class Constants:
         self._sections = sections
         self._levels = np.array(p.format.levels, dtype=np.int64)
         self._folds = np.array([p.fold(level) for level in p.format.levels], dtype=np.int64)
+        if p.codebooks:
+            self._codebooks = self._numbers(Section.CODEBOOKS).reshape(p.codebooks, -1)
         codes = 1 << p.code_width
         self.tables = self._numbers(Section.TABLES).reshape(-1, codes)
         boundaries = self._numbers(Section.BOUNDARIES).reshape(-1, codes)
@@ -80,9 +82,7 @@ class Constants:
 
     def _numbers(self, section: Section) -> NDArray[np.int64]:
         """A section whose words are unsigned numbers; what is not given is zero."""
-        p = self._p
-        size = (p.tables if section is Section.TABLES else p.encodings) << p.code_width
-        numbers = np.zeros(size, dtype=np.int64)
+        numbers = np.zeros(section_depth(self._p, section), dtype=np.int64)
         given = self._sections[section].reshape(-1)
         numbers[: len(given)] = given
         return numbers
@@ -97,14 +97,19 @@ class Constants:
         return self._sections[section][addresses]
 
     def weights(
-        self, addresses: NDArray[np.int64], *, command: int
+        self, addresses: NDArray[np.int64], *, codebook: int, command: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Levels (…, rows, lanes) of weight words, and what the array adds too much for each."""
+        """Levels (…, rows, lanes) of weight words, and what the array adds too much for each.
+
+        Words hold indices into a codebook, if there are any.
+        """
         p = self._p
         bits = word_bits(
             self._words(Section.WEIGHTS, addresses, command=command), parameters=p, section=Section.WEIGHTS
         )
-        codes = code_fields(bits, width=p.format.code_width).reshape(*addresses.shape, p.rows, p.lanes)
+        codes = code_fields(bits, width=p.weight_width).reshape(*addresses.shape, p.rows, p.lanes)
+        if p.codebooks:
+            codes = self._codebooks[codebook][codes]
         return self._levels[codes], self._folds[codes]
 
     def channels(self, addresses: NDArray[np.int64], *, command: int) -> dict[str, NDArray[np.int64]]:

@@ -49,12 +49,15 @@ class Instruction:
         Of `layouts.LAYER`, unsigned.
     passes : tuple of dict
         Fields of `layouts.PASS`.
+    switches : bool
+        Its codebook is copied first, since the one that is held is another.
     """
 
     index: int
     address: int
     fields: Fields
     passes: tuple[Fields, ...]
+    switches: bool = False
 
     @property
     def pools(self) -> bool:
@@ -79,7 +82,11 @@ class Instruction:
     def cycles(self, parameters: AcceleratorParameters) -> int:
         """From fetching it until its last output can be read."""
         return layer_cycles(
-            parameters=parameters, pixels=self.pixels, tiles=self.fields["tiles"], steps=self.steps
+            parameters=parameters,
+            pixels=self.pixels,
+            tiles=self.fields["tiles"],
+            steps=self.steps,
+            switches=self.switches,
         )
 
 
@@ -94,6 +101,7 @@ def fetch(
         At a command that the sequencer refuses.
     """
     p, pointer, index = parameters, start, 0
+    codebook = None
     memory = np.zeros(p.program_words, dtype=np.int64)
     memory[: len(words)] = words.reshape(-1)
     while True:
@@ -111,7 +119,9 @@ def fetch(
         status = _judged(fields, turns, p)
         if status is not Status.DONE:
             raise FaultError(status, index)
-        yield Instruction(index=index, address=address, fields=fields, passes=tuple(turns))
+        switches = bool(p.codebooks) and fields["opcode"] not in POOLINGS and fields["codebook"] != codebook
+        codebook = fields["codebook"] if switches else codebook
+        yield Instruction(index=index, address=address, fields=fields, passes=tuple(turns), switches=switches)
         index += 1
 
 
@@ -125,7 +135,8 @@ def _judged(fields: Fields, turns: list[Fields], parameters: AcceleratorParamete
         return Status.ZERO_DIMENSION
     # The one read port of the values memory serves pooling or residuals.
     lacking = ("add_residual",) if pools else () if p.value_words else ("to_values", "add_residual", "linear")
-    if fields["passes"] > p.passes or fields["encoding"] >= p.encodings or any(map(fields.get, lacking)):
+    limits = {"passes": p.passes, "encoding": p.encodings - 1, "codebook": max(p.codebooks - 1, 0)}
+    if any(fields[name] > most for name, most in limits.items()) or any(map(fields.get, lacking)):
         return Status.LAYER_LIMIT
     for turn in turns:
         if turn["count"] == 0:

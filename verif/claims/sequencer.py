@@ -20,7 +20,8 @@ from ..claim import Claim, Description
 from ..specification import delayed, instance
 from ..state import with_state
 
-IDLE, FETCH, CHECK, STOP, PASSES, WALK, DRAIN = range(7)
+STATES = ("IDLE", "FETCH", "CHECK", "STOP", "PASSES", "WALK", "CODEBOOK", "DRAIN")
+"""By number; one without codebooks has no state for them."""
 LOOPS = {
     "column": "kernel_width",
     "row": "kernel_height",
@@ -42,7 +43,8 @@ class Ends(wiring.Component):
 
     def __init__(self, description: Description) -> None:
         self._description = description
-        self._parameters = AcceleratorParameters(**description["parameters"])
+        self._parameters = p = AcceleratorParameters(**description["parameters"])
+        self._states = [state for state in STATES if state != "CODEBOOK" or p.codebooks]
         super().__init__(
             {"start": In(1), "program_start": In(ADDRESS_WIDTH), "program_data": In(STREAM_WIDTH)}
         )
@@ -67,29 +69,30 @@ class Ends(wiring.Component):
         self._follow_walk(m)
         return m
 
-    def _in(self, *states: int) -> Value:
-        return Cat(self._unit["state_fsm_state"] == state for state in states).any()
+    def _in(self, *states: str) -> Value:
+        return Cat(self._unit["state_fsm_state"] == self._states.index(each) for each in states).any()
 
     def _measure(self) -> Value:
         """What grows; at one pointer, the phases come in this order."""
         count = self._count
         phases = [
-            self._in(FETCH) & (count >= LAYER_WORDS),
-            self._in(CHECK),
-            self._in(PASSES) & (count < self._layer.passes),
-            self._in(PASSES) & (count >= self._layer.passes),
-            self._in(WALK),
-            self._in(DRAIN),
-            self._in(FETCH) & (count < LAYER_WORDS),
-            self._in(STOP),
+            self._in("FETCH") & (count >= LAYER_WORDS),
+            self._in("CHECK"),
+            self._in("PASSES") & (count < self._layer.passes),
+            self._in("PASSES") & (count >= self._layer.passes),
+            *([self._in("CODEBOOK")] if self._parameters.codebooks else []),
+            self._in("WALK"),
+            self._in("DRAIN"),
+            self._in("FETCH") & (count < LAYER_WORDS),
+            self._in("STOP"),
         ]
-        phase: Value = Const(0, 3)
+        phase: Value = Const(0, 4)
         for number, here in enumerate(phases):
             phase = Mux(here, number, phase)
         loops = Cat(self._unit[f"state_walker_{name}_count"] for name in ("word", *LOOPS))
         walk = ~Cat(self._remaining, loops)
-        place = Mux(self._in(WALK), walk, count)
-        return Cat(place, phase[:3], self._unit["state_pointer"])
+        place = Mux(self._in("WALK"), walk, count)
+        return Cat(place, phase[:4], self._unit["state_pointer"])
 
     @property
     def _remaining(self) -> Value:
@@ -100,10 +103,11 @@ class Ends(wiring.Component):
         """How long fetching, loading passes, and waiting for the last output may take."""
         p, count = self._parameters, self._count
         m.d.comb += [
-            Assert(self._unit["state_fsm_state"] <= DRAIN),
-            Assert(~self._in(FETCH) | (count < LAYER_WORDS + FETCH_LATENCY)),
-            Assert(~self._in(PASSES) | (count < self._layer.passes + FETCH_LATENCY)),
-            Assert(~self._in(DRAIN, STOP) | (count < p.drain)),
+            Assert(self._unit["state_fsm_state"] < len(self._states)),
+            Assert(~self._in("FETCH") | (count < LAYER_WORDS + FETCH_LATENCY)),
+            Assert(~self._in("PASSES") | (count < self._layer.passes + FETCH_LATENCY)),
+            Assert(~self._in("DRAIN", "STOP") | (count < p.drain)),
+            *([Assert(~self._in("CODEBOOK") | (count < p.codebook_cycles))] if p.codebooks else []),
             Assert(self._remaining < p.groups),
         ]
 
@@ -114,16 +118,16 @@ class Ends(wiring.Component):
         fetched = Mux(count < LAYER_WORDS, count, LAYER_WORDS)
         loaded = Mux(count < passes, count, passes)
         m.d.comb += [
-            Assert(~self._in(FETCH) | (pointer < (1 << ADDRESS_WIDTH) + fetched)),
-            Assert(~self._in(CHECK) | (pointer < (1 << ADDRESS_WIDTH) + LAYER_WORDS)),
-            Assert(~self._in(PASSES) | (pointer + passes <= p.program_words + loaded)),
-            Assert(~self._in(WALK, DRAIN) | (pointer <= p.program_words)),
+            Assert(~self._in("FETCH") | (pointer < (1 << ADDRESS_WIDTH) + fetched)),
+            Assert(~self._in("CHECK") | (pointer < (1 << ADDRESS_WIDTH) + LAYER_WORDS)),
+            Assert(~self._in("PASSES") | (pointer + passes <= p.program_words + loaded)),
+            Assert(self._in("IDLE", "FETCH", "CHECK", "STOP", "PASSES") | (pointer <= p.program_words)),
         ]
 
     def _follow_walk(self, m: Module) -> None:
         """Loops run down from their limits, which are not 0, and know their last turns."""
         p, count, layer, unit = self._parameters, self._count, self._layer, self._unit
-        passes, walks = self._in(PASSES), self._in(WALK)
+        passes, walks = self._in("PASSES"), self._in("WALK", *(["CODEBOOK"] if p.codebooks else []))
         walked = walks | passes & (count > FETCH_LATENCY)
         index, turns = unit.get("state_walker_pass_index", Const(0, 1)), unit["state_walker_pass_count"]
         m.d.comb += [
@@ -153,5 +157,5 @@ CLAIMS = tuple(
         says="every program ends",
         steps=2,
     )
-    for more in ({}, {"value_words": 8})
+    for more in ({}, {"value_words": 8}, {"weight_format": "uniform_b4", "codebooks": 3, "index_width": 2})
 )

@@ -17,10 +17,10 @@ from hdl.layouts import (
     RESULT,
     STREAM_WIDTH,
     PacketOpcode,
-    Section,
     Status,
     section_banks,
     section_depth,
+    sections,
     slices,
 )
 from hdl.parameters import READ_BACK_LATENCY, AcceleratorParameters
@@ -234,7 +234,7 @@ class Packets(_Stream):
         loads, reads, runs = (head.opcode == opcode for opcode in _OPCODES)
         meant = Mux(reads, head.count, seen)
         with m.Switch(head.section):
-            for section in Section:
+            for section in sections(p):
                 count, room = slices(p, section), section_depth(p, section) * slices(p, section)
                 with m.Case(section):
                     end = head.address * count + head.slice + meant
@@ -253,7 +253,7 @@ class Packets(_Stream):
             (~checks, Status.CHECKSUM),
             (head.build_id != p.build_id, Status.BUILD_ID),
             (~(loads | reads | runs), Status.PACKET_OPCODE),
-            (~runs & (head.section >= len(Section)), Status.SECTION),
+            (~runs & (head.section >= len(sections(p))), Status.SECTION),
             (~payload, Status.LENGTH),
             (~Mux(runs, runnable, inside), Status.LOAD_RANGE),
         )
@@ -274,7 +274,7 @@ class Packets(_Stream):
         counted = Mux(asks, place["counted"], seen)
         short = Mux(asks, seen == 0, seen <= PAYLOAD_WORDS)
         with m.Switch(head.section):
-            for section in Section:
+            for section in sections(self.parameters):
                 count = slices(self.parameters, section)
                 first = head.address * count + head.slice
                 walked = unit["state_place"] * count + unit["state_place_slice"]
@@ -306,7 +306,7 @@ class Payloads(_Stream):
         place = {name: Signal.like(getattr(self, name), name=f"{name}_owed") for name in names}
         last = Signal(16)
         with m.Switch(place["section"]):
-            for section in Section:
+            for section in sections(self.parameters):
                 with m.Case(section):
                     m.d.comb += last.eq(slices(self.parameters, section) - 1)
         written, started, busy = unit["host_write_enable"], self.start & ~unit["busy"], owed != 0
