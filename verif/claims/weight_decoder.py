@@ -43,7 +43,7 @@ class Decoder(wiring.Component):
         for row in range(p.rows):
             held = [unit[f"state_row{row}_memory_{entry}"] for entry in range(len(codebook))]
             m.d.comb += Assert(Cat(held) == Cat(codebook))
-        indices = delayed(m, self.weights, cycles=1)
+        indices = delayed(m, self.weights, cycles=1, reset_less=True)
         for number in range(p.rows * p.lanes):
             index = indices.word_select(number, p.index_width)
             found = unit["codes"].word_select(number, p.format.code_width)

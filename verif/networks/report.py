@@ -68,7 +68,9 @@ def accelerators(content: Report) -> str:
         p = facts["parameters"]
         words = (f"{p[f'{name}_words']:,}" for name in MEMORIES)
         array = f"{p['rows']} × {p['lanes']} × {p['cores']}"
-        shown.append((facts["name"], f"`{p['weight_format']}`", array, str(p["code_width"]), *words))
+        weights = f"`{p['weight_format']}`"
+        weights += f", {p['index_width']}-bit indices" if p.get("codebooks") else ""
+        shown.append((facts["name"], weights, array, str(p["code_width"]), *words))
     titles = ("Network", "Array's weights", "Rows × lanes × cores", "Bits of a code")
     return markdown.table((*titles, *(f"{name.capitalize()} words" for name in MEMORIES)), shown, left=1)
 
