@@ -77,6 +77,7 @@ class Array(wiring.Component):
         ]
         m.submodules.rows = rows = self._rows
         for name in ("enable", "clear", "weights"):
+            # Weights are cleared slice by slice when they are read back; a reset of them would cost gates.
             decoded = Signal.like(getattr(self, name), name=f"{name}_of_levels", reset_less=name == "weights")
             m.d.sync += decoded.eq(getattr(self, name))
             m.d.comb += getattr(rows, name).eq(decoded)

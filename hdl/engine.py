@@ -178,10 +178,10 @@ class Engine(wiring.Component):
         port.show(Section.WEIGHTS, decoder.held_weights.as_value())
         return decoder.codes.as_value()
 
-    def _show_alone(self, m: Module, section: Section, word: Value) -> Signal:
+    def _show_alone(self, m: Module, section: Section, word: Value) -> Value:
         """Let the host read a memory that has no register behind it; the register that it gets."""
-        register = Signal.like(word, name=f"held_{section.name.lower()}", reset_less=True)
-        m.d.sync += register.eq(self._port.alone(section, word, meant=self._port.meant(section)))
+        alone = self._port.alone(section, word, meant=self._port.meant(section))
+        register = delayed(m, alone, cycles=1)
         self._port.show(section, register)
         return register
 
@@ -307,8 +307,7 @@ class Engine(wiring.Component):
             ]
         m.d.comb += read.addr.eq(self._addressed(address))
         alone = port.alone(Section.ACTIVATIONS, read.data, meant=meant)
-        codes = Signal.like(alone, name="held_activations", reset_less=True)
-        m.d.sync += codes.eq(alone)
+        codes = delayed(m, alone, cycles=READ_LATENCY - 1)
         port.show(Section.ACTIVATIONS, codes)
         return codes
 

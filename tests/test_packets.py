@@ -147,7 +147,7 @@ def test_wrong_packets(shape: str, gaps: str, tmp_path: Path, simulator: str) ->
 
 
 def test_reset_at_any_time() -> None:
-    """After a reset amid a packet, a run or a response, the next image runs as ever."""
+    """After a reset amid a packet, a run, a READ or a response, the next image runs as ever."""
     good = random_case(SHAPE, QUICK, images=1)
     parameters = good.compiled.parameters
     unit, reset = Accelerator(parameters=parameters), Signal()
@@ -186,6 +186,14 @@ def test_reset_at_any_time() -> None:
         await send(ctx, *stream([image, run]))
         await receive(ctx, 3)
         await recover(ctx)
+        read = packet(PacketOpcode.READ, section=Section.WEIGHTS, count=9)
+        for wait in (0, 5, 11, 14):
+            await send(ctx, *stream([read]))
+            await ctx.tick().repeat(wait + 1)
+            await recover(ctx)
+        await send(ctx, *stream([read]))
+        await receive(ctx, 5)
+        await recover(ctx)
 
     async def recover(ctx: Any) -> None:
         ctx.set(reset, 1)
@@ -199,6 +207,6 @@ def test_reset_at_any_time() -> None:
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
-    assert len(responses) == 15
+    assert len(responses) == 20
     for response in responses:
         good.check([response])
