@@ -11,6 +11,7 @@ import click
 from hdl.console import RefusedError
 
 from .inputs import input_options, read_inputs
+from .recipe import DATASETS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +28,7 @@ MOST_CODES = 1 << 24
 @click.command(
     epilog="""\b
     Examples:
-      python -m sw verify build/net.pt build/net.bin --dataset digits
+      python -m sw verify build/net.pt build/net.bin
       python -m sw verify build/net.pt build/net.bin --input images.npy --rtl-images 9 --waves first.fst
       python -m sw verify net.safetensors build/net.bin --dataset mnist --data-dir data/mnist --images 100
     """
@@ -70,13 +71,16 @@ def verify(
 
     The image must be what the model packs to.  The model in floats, if MODEL is a checkpoint, is compared
     with the image in integers: the codes of every layer, and the classes.  Then the image's accelerator is
-    generated and simulated; all results, cycles and memories must equal the integers, bit for bit.
+    generated and simulated; all results, cycles and memories must equal the integers, bit for bit.  Without
+    --input or --dataset a checkpoint is shown the test images of the data set that it was trained on.
     """
     from .image import read_image
     from .pack import read_network
 
     compiled = read_image(image)
     graph = read_network(model)
+    if options["path"] is None and options["dataset"] is None:
+        options["dataset"] = _trained_on(model)
     inputs = read_inputs(**options, layout=compiled.input)
     check_packed(graph, compiled, names=(model, image))
     agreed = True
@@ -88,6 +92,14 @@ def verify(
         return 0 if agreed else 1
     status = _simulate(image, inputs, images=rtl_images, simulator=simulator, waves=waves)
     return status if agreed else 1
+
+
+def _trained_on(model: Path) -> str | None:
+    """The data set of a checkpoint, if it has one that is known by name."""
+    from .checkpoint import load
+
+    name = None if model.suffix == ".safetensors" else load(model).recipe.dataset
+    return name if name in DATASETS else None
 
 
 def check_packed(graph: "IntegerGraph", compiled: "Compiled", *, names: tuple[Path, Path]) -> None:

@@ -58,6 +58,16 @@ def verify(*arguments: Any) -> Result:
     return CliRunner().invoke(main, ["verify", *map(str, arguments)])
 
 
+def test_a_checkpoint_is_shown_its_own_data_set(folder: Path, simulations: list[list[str]]) -> None:
+    own = verify(folder / "net.pt", folder / "net.bin")
+    assert own.exit_code == 0, own.output
+    named = verify(folder / "net.pt", folder / "net.bin", "--dataset", "digits")
+    assert own.stdout == named.stdout
+    result = verify(folder / "net.safetensors", folder / "net.bin")
+    assert (result.exit_code, len(simulations)) == (2, 2)
+    assert "either --input or --dataset must be given" in result.stderr
+
+
 def test_a_checkpoint(folder: Path, simulations: list[list[str]]) -> None:
     """The shares are those of the reference; the first images are simulated."""
     result = verify(
