@@ -71,7 +71,8 @@ def random_convolution(
     weights = random_levels(rng, named(weight_format), (outputs, inputs // groups, *kernel))
     if encodings or members.get("values"):
         levels = np.array(named(input_format).grid)
-        typical = np.sqrt(weights[0].size) * _rms(weights) * _rms(levels)
+        # All weights may be 0.
+        typical = np.sqrt(weights[0].size) * _rms(weights) * _rms(levels) or 1.0
         constants = random_constants(rng, typical=typical, outputs=outputs)
     else:
         constants = {
