@@ -31,7 +31,7 @@ from tests.nested_loops import Fields, packed
 
 TOP_VALUE = 2 ** (VALUE_WIDTH - 1) - 1
 COMMANDS = 8
-HALF = 48
+HALF = 64
 """Words of activation memory that a command reads, and that it writes."""
 THIRD = 130
 """Words of values memory that a command pools, adds as residuals, and writes."""
