@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .graph import Integers
 from .interchange import Header
 from .lowering import lower
 from .quantizers import Quantizer
@@ -30,7 +31,9 @@ class Agreement:
 
 
 @torch.no_grad()
-def float_codes(model: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def float_codes(
+    model: nn.Module, images: Tensor, *, level_width: int | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
     """Rank codes and logits, as the quantized model computes them in floats.
 
     Parameters
@@ -39,6 +42,8 @@ def float_codes(model: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], Te
         A quantized model in evaluation mode that can be exported.
     images
         Integers that the graph takes, shape (batch, channels, height, width).
+    level_width
+        With which the graph was exported; see `sw.lowering.lower`.
 
     Returns
     -------
@@ -51,14 +56,12 @@ def float_codes(model: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], Te
     RefusedError
         If the model cannot be exported.
     """
-    lowering = lower(model, (images.shape[1], images.shape[2], images.shape[3]))
+    lowering = lower(model, (images.shape[1], images.shape[2], images.shape[3]), level_width=level_width)
     codes: dict[str, Tensor] = {}
 
     def keep(name: str, quantizer: nn.Module, inputs: tuple[Tensor, ...], _output: Any) -> None:
         assert isinstance(quantizer, Quantizer)
-        levels = quantizer.levels(inputs[0])
-        used = _used(quantizer)
-        codes[name] = torch.searchsorted(used, levels.contiguous())
+        codes[name] = codes_of(quantizer, inputs[0], parts=lowering.parts.get(name))
 
     hooks = [
         model.get_submodule(quantizer).register_forward_hook(partial(keep, name))
@@ -82,6 +85,15 @@ def _taken(images: Tensor, model: nn.Module, rounding: Header | None) -> Tensor:
     return ((images - offset) / scale).to(next(model.parameters()).dtype)
 
 
+def codes_of(quantizer: Quantizer, values: Tensor, *, parts: Integers | None) -> Tensor:
+    """The codes (int64) of a tensor for which a quantizer rounds these values; `parts` as in `Lowering`."""
+    levels = quantizer.levels(values)
+    if parts is None:
+        return torch.searchsorted(_used(quantizer), levels.contiguous())
+    each = torch.from_numpy(parts).view(-1, *[1] * (levels.dim() - 2))
+    return torch.where(each > 0, levels // each.clamp(min=1), 0)
+
+
 def _used(quantizer: Quantizer) -> Tensor:
     """The levels that the quantizer puts out, ascending: rank r is the r-th."""
     grid = torch.tensor(quantizer.format.grid)
@@ -91,12 +103,19 @@ def _used(quantizer: Quantizer) -> Tensor:
     return grid[grid >= quantizer.levels(far)]
 
 
-def agreement(model: nn.Module, images: Tensor, *, codes: Mapping[str, Tensor], logits: Tensor) -> Agreement:
+def agreement(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    codes: Mapping[str, Tensor],
+    logits: Tensor,
+    level_width: int | None = None,
+) -> Agreement:
     """Compare a quantized model with what the integer graph computed for the same images.
 
     Parameters
     ----------
-    model, images
+    model, images, level_width
         See `float_codes`.
     codes
         The graph's codes by tensor.
@@ -108,7 +127,7 @@ def agreement(model: nn.Module, images: Tensor, *, codes: Mapping[str, Tensor], 
     ValueError
         If there are no codes of a tensor, or of another size.
     """
-    expected, float_logits = float_codes(model, images)
+    expected, float_logits = float_codes(model, images, level_width=level_width)
     shares = {}
     for name, theirs in expected.items():
         if name not in codes or codes[name].numel() != theirs.numel():

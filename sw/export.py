@@ -7,6 +7,8 @@ import click
 
 from hdl.console import RefusedError
 
+from .options import level_width_option
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -21,6 +23,7 @@ def integer_network(
     input_shape: tuple[int, int, int] | None = None,
     *,
     image_format: "Format | None" = None,
+    level_width: int | None = None,
 ) -> "IntegerGraph":
     """The integer graph of a quantized model: the very contents of its interchange file.
 
@@ -32,6 +35,8 @@ def integer_network(
         Channels, height, width of an image; a checkpoint and a `Network` know it.
     image_format
         The uniform format whose levels a model takes, None for 0 … 255; see `sw.lowering.lower`.
+    level_width
+        Bits of an activation level that channels of different bits may need; see there.
 
     Raises
     ------
@@ -45,14 +50,16 @@ def integer_network(
     from .models import IMAGE_FORMAT
 
     if isinstance(source, Checkpoint):
-        return integers(interchange(source.network(), source.input_shape))
-    return integers(interchange(source, input_shape, image_format=image_format or IMAGE_FORMAT))
+        return integers(interchange(source.network(), source.input_shape, level_width=level_width))
+    image_format = image_format or IMAGE_FORMAT
+    return integers(interchange(source, input_shape, image_format=image_format, level_width=level_width))
 
 
 @click.command(
     epilog="""\b
     Examples:
       python -m sw export build/net.pt -o build/net.safetensors
+      python -m sw export build/lba.pt --level-width 4 -o build/lba.safetensors
     """
 )
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
@@ -63,7 +70,8 @@ def integer_network(
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file to write.",
 )
-def export(checkpoint: Path, output: Path) -> None:
+@level_width_option
+def export(checkpoint: Path, output: Path, level_width: int | None) -> None:
     """Write a trained CHECKPOINT as an interchange file (safetensors): weights on their grids, scales,
     requantization constants and the graph of layers.
     """
@@ -74,7 +82,7 @@ def export(checkpoint: Path, output: Path) -> None:
 
     try:
         loaded = load(checkpoint)
-        content = interchange(loaded.network(), loaded.input_shape)
+        content = interchange(loaded.network(), loaded.input_shape, level_width=level_width)
         network = integers(content)
     except RefusedError as error:
         text = str(error)

@@ -80,8 +80,28 @@ class Node:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Addend:
+    """A further tensor that a convolution's weights are multiplied with; the sum has multipliers of its own.
+
+    Parameters
+    ----------
+    tensor
+        Codes of the shape of the convolution's source.
+    multiplier
+        One each per output channel, of 18 signed bits.
+    """
+
+    tensor: str
+    multiplier: Integers
+
+
+@dataclass(frozen=True, kw_only=True)
 class Convolution(Node):
     """``accumulator = Σ weights · levels``: convolution, also depthwise, or linear layer over a whole map.
+
+    A channel's activations may lie in one of several tensors, in the others of which it is 0::
+
+        y = (accumulator · multiplier + Σ accumulator of addend · its multiplier + bias) >> shift
 
     Parameters
     ----------
@@ -93,6 +113,8 @@ class Convolution(Node):
         Equal in both directions; padded values are level 0.
     groups
         1, or the number of channels (depthwise).
+    addends
+        The tensors besides the source.
     """
 
     weights: Integers
@@ -100,6 +122,17 @@ class Convolution(Node):
     stride: int = 1
     padding: int = 0
     groups: int = 1
+    addends: tuple[Addend, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of all tensors of codes that it reads."""
+        return (self.source, *(addend.tensor for addend in self.addends))
+
+    @property
+    def multipliers(self) -> Integers:
+        """Of every source, (output channels, sources)."""
+        return np.stack([self.multiplier, *(addend.multiplier for addend in self.addends)], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)

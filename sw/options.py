@@ -23,6 +23,14 @@ accelerator_option = click.option(
 )
 
 
+level_width_option = click.option(
+    "--level-width",
+    type=click.IntRange(min=1),
+    help="Bits of an activation level that an array has at most: uniform codes of more are read digit by "
+    "digit, and channels of different bits, where they need more together, in passes of their own.",
+)
+
+
 def array_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command options for the array of an accelerator that is chosen to fit: one argument, `array`."""
 
@@ -35,6 +43,7 @@ def array_options(command: Callable[..., None]) -> Callable[..., None]:
         type=click.IntRange(min=0),
         help="Bits of a weight in memory, if an accelerator with codebooks is chosen; 0 for one without.",
     )
+    @level_width_option
     @click.option("--rows", type=click.IntRange(min=1), help="Rows of the array that is chosen.")
     @click.option("--lanes", type=click.IntRange(min=1), help="Lanes of the array that is chosen.")
     @click.option(
@@ -49,6 +58,7 @@ def array_options(command: Callable[..., None]) -> Callable[..., None]:
         accelerator: Path | None,
         weight_format: str | None,
         index_width: int | None,
+        level_width: int | None,
         rows: int | None,
         lanes: int | None,
         narrow: bool | None,
@@ -57,6 +67,7 @@ def array_options(command: Callable[..., None]) -> Callable[..., None]:
         options = {
             "weight_format": weight_format,
             "index_width": index_width,
+            "level_width": level_width,
             "rows": rows,
             "lanes": lanes,
             "narrow": narrow,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Examples:
       python -m sw pack build/net.pt -o build/net.bin
       python -m sw pack build/net.pt --weight-format basis_1 --rows 32 -o build/planes.bin
+      python -m sw pack build/lba.pt --level-width 2 -o build/lba.bin
       python -m sw pack net.safetensors --accelerator build/accelerator.json --hex -o build/net.bin
     """
 )
@@ -48,8 +49,9 @@ def pack(network: Path, output: Path, accelerator: Path | None, array: dict[str,
 
     if as_hex and output.suffix == ".hex":
         raise click.UsageError("-o must not end in .hex when --hex writes such files beside it")
-    integers = read_network(network)
     parameters = read_parameters(accelerator) if accelerator else None
+    level_width = parameters.activation_width if parameters else array.get("level_width")
+    integers = read_network(network, level_width=level_width)
     compiled = compile_named(integers, parameters, name=str(network), **array)
     write_image(output, compiled)
     files = [output, *(write_hex(output, compiled) if as_hex else [])]
@@ -59,8 +61,14 @@ def pack(network: Path, output: Path, accelerator: Path | None, array: dict[str,
         click.echo(f"fits: python -m gen accelerator {generator_options(compiled.parameters)}".rstrip())
 
 
-def read_network(path: Path) -> "IntegerGraph":
-    """The integer network in an interchange file (.safetensors) or a checkpoint (anything else)."""
+def read_network(path: Path, *, level_width: int | None = None) -> "IntegerGraph":
+    """The integer network in an interchange file (.safetensors) or a checkpoint (anything else).
+
+    Parameters
+    ----------
+    level_width
+        Bits of an activation level that suffice; an interchange file has been written for some.
+    """
     if path.suffix == ".safetensors":
         from .interchange import load_network
 
@@ -69,7 +77,7 @@ def read_network(path: Path) -> "IntegerGraph":
     from .export import integer_network
 
     try:
-        return integer_network(load(path))
+        return integer_network(load(path), level_width=level_width)
     except RefusedError as error:
         text = str(error)
         raise RefusedError(text if text.startswith(str(path)) else f"{path}: {text}") from error

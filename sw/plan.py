@@ -24,6 +24,7 @@ CLOCK = 100.0
     Examples:
       python -m sw plan build/net.pt
       python -m sw plan build/net.pt --weight-format basis_1 --rows 32
+      python -m sw plan build/lba.pt --level-width 2
       python -m sw plan net.safetensors --accelerator build/accelerator.json --clock 250
       python -m sw plan build/net.bin --json
     """
@@ -68,13 +69,15 @@ def _compiled(network: Path, accelerator: Path | None, array: dict[str, Any]) ->
     from .pack import compile_named, read_network
 
     parameters = read_parameters(accelerator) if accelerator else None
+    level_width = parameters.activation_width if parameters else array.get("level_width")
     with network.open("rb") as file:
         packed = file.read(len(MAGIC)) == MAGIC
     if packed and array:
         raise RefusedError(f"{network}: is packed for an array already, so none can be chosen")
     if packed:
         return read_image(network, parameters=parameters)
-    return compile_named(read_network(network), parameters, name=str(network), **array)
+    integers = read_network(network, level_width=level_width)
+    return compile_named(integers, parameters, name=str(network), **array)
 
 
 def summary(compiled: "Compiled", *, clock: float) -> dict[str, Any]:

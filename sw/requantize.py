@@ -49,7 +49,7 @@ def requantization(
     offset: NDArray[np.float64],
     *,
     name: str,
-    width: int = MULTIPLIER_WIDTH,
+    width: int | Integers = MULTIPLIER_WIDTH,
     nearest: bool = False,
     excess: Integers | None = None,
     expected: NDArray[np.float64] | None = None,
@@ -69,7 +69,8 @@ def requantization(
     name
         What to call the layer in a refusal.
     width
-        Bits of the multiplier, 2 to 18; fewer leave room for a product with a coordinate of a basis.
+        Bits of the multiplier, 2 to 18, or of each channel's; fewer leave room for a product with a
+        coordinate of a basis.
     nearest
         Round to the nearest integer, halves up, instead of up.
     excess
@@ -85,11 +86,12 @@ def requantization(
     """
     extra = np.zeros(len(gain), dtype=np.int64) if excess is None else excess
     means = np.zeros(len(gain)) if expected is None else expected
+    widths = np.broadcast_to(width, len(gain))
     channels = [
         _channel(
-            float(g), float(o), int(e), float(m), f"{name}: channel {index}", width=width, nearest=nearest
+            float(g), float(o), int(e), float(m), f"{name}: channel {index}", width=int(w), nearest=nearest
         )
-        for index, (g, o, e, m) in enumerate(zip(gain, offset, extra, means, strict=True))
+        for index, (g, o, e, m, w) in enumerate(zip(gain, offset, extra, means, widths, strict=True))
     ]
     return Requantization(*(np.array(values, dtype=np.int64) for values in zip(*channels, strict=True)))
 

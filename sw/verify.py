@@ -78,7 +78,7 @@ def verify(
     from .pack import read_network
 
     compiled = read_image(image)
-    graph = read_network(model)
+    graph = read_network(model, level_width=compiled.parameters.activation_width)
     if options["path"] is None and options["dataset"] is None:
         options["dataset"] = _trained_on(model)
     inputs = read_inputs(**options, layout=compiled.input)
@@ -180,7 +180,7 @@ def agreement_with(
             codes[name] = codes_of(memories, lowered.placement.codes[name])
 
     sizes = sum(
-        placed.words * placed.shape[1] * placed.shape[2] for placed in lowered.placement.codes.values()
+        placed.pixel_words * placed.shape[1] * placed.shape[2] for placed in lowered.placement.codes.values()
     )
     batch = min(machine.images_at_once, max(1, MOST_CODES // (sizes * compiled.parameters.lanes)))
     shares: dict[str, float] = {}
@@ -190,7 +190,14 @@ def agreement_with(
         for first in range(0, len(inputs), batch):
             images = torch.from_numpy(inputs.images[first : first + batch])
             logits = torch.from_numpy(machine.run(images.numpy(), observe=keep))
-            found, part = agreement(model, images, codes=codes, logits=logits), len(images) / len(inputs)
+            found = agreement(
+                model,
+                images,
+                codes=codes,
+                logits=logits,
+                level_width=compiled.parameters.activation_width,
+            )
+            part = len(images) / len(inputs)
             shares = {name: shares.get(name, 0) + share * part for name, share in found.codes.items()}
             top1 += found.top1 * part
     return Agreement(codes=shares, top1=top1)

@@ -43,6 +43,10 @@ def watched(model: nn.Module, lowering: Lowering, images: Tensor) -> Seen:
     def keep(tensor: str) -> object:
         def hook(quantizer: Quantizer, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
             reals[tensor] = inputs[0].clone()
+            if tensor in lowering.parts:
+                parts = torch.from_numpy(lowering.parts[tensor]).view(1, -1, 1, 1)
+                codes[tensor] = torch.where(parts > 0, quantizer.levels(inputs[0]) / parts, 0).long()
+                return
             grid = torch.tensor(quantizer.format.grid)
             if quantizer.format.signed:
                 grid = grid[grid >= quantizer.levels(torch.tensor([-1e9]).double())]

@@ -8,7 +8,8 @@ from numpy.random import Generator
 
 from hdl.formats import named
 from hdl.parameters import VALUE_WIDTH
-from sw.graph import IMAGE, IntegerGraph, Node, Pooling
+from sw.compiler.shapes import read as tensors_read
+from sw.graph import IMAGE, Addend, Convolution, IntegerGraph, Node, Pooling
 from tests.random_networks import SPREAD, random_constants, random_convolution, random_encoding
 
 Shape = tuple[int, int, int]
@@ -72,7 +73,15 @@ class _Growing:
 
     def blocks(self, count: int) -> None:
         """So many blocks, none twice."""
-        kinds = (self.identity, self.downsample, self.padded, self.pool, self.depthwise, self.convolution)
+        kinds = (
+            self.identity,
+            self.downsample,
+            self.padded,
+            self.pool,
+            self.depthwise,
+            self.parted,
+            self.convolution,
+        )
         for index in self.rng.permutation(len(kinds))[:count]:
             kinds[index]()
 
@@ -172,6 +181,33 @@ class _Growing:
         channels = self.shape[0]
         self.convolution(outputs=channels, groups=channels)
 
+    def parted(self) -> None:
+        """A convolution of two or three tensors, each of which holds some of the channels."""
+        rng, channels, codes = self.rng, self.shape[0], dict[str, str]()
+        count = self.pick(2, 3)
+        holder = rng.integers(0, count, channels)
+        for index in range(count):
+            name, tensor = f"node{len(self.nodes)}", f"node{len(self.nodes)}.codes"
+            codes[tensor] = self.pick(*self.activation_formats)
+            constants = {"bias": np.zeros_like(holder), "shift": np.zeros_like(holder)}
+            pooling = Pooling(
+                name=name,
+                source=self.values,
+                kind="maximum",
+                multiplier=(holder == index) * self.pick(1, 2),
+                encodings=(random_encoding(rng, tensor, codes[tensor]),),
+                **constants,
+            )
+            self.nodes.append(pooling)
+        source, *others = codes
+        self.codes = {source: codes[source]}
+        self.convolution(**({"outputs": channels, "groups": channels} if self.pick(True, False) else {}))
+        node = self.nodes[-1]
+        assert isinstance(node, Convolution)
+        multipliers = {other: np.roll(node.multiplier, shift) for shift, other in enumerate(others, start=1)}
+        addends = tuple(Addend(tensor=name, multiplier=each) for name, each in multipliers.items())
+        self.nodes[-1] = replace(node, addends=addends)
+
     def end(self, *, wide_format: str, end_format: str) -> None:
         """A sum of all pixels in another format, or none; then a linear layer, or no more."""
         classes, (channels, height, width) = int(self.rng.integers(2, 12)), self.shape
@@ -232,5 +268,5 @@ def _without_unread(nodes: list[Node]) -> tuple[Node, ...]:
         if kept and not encodings and values is None:
             continue
         kept.append(replace(node, encodings=encodings, values=values))
-        read |= {node.source, *([node.residual] if node.residual else [])}
+        read |= {*tensors_read(node)}
     return tuple(reversed(kept))

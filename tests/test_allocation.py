@@ -1,15 +1,19 @@
 """Bit allocation by hand: schedule, sensitivities, who loses a bit; training that reaches its averages."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
 from hdl.console import RefusedError
 from sw import checkpoint as checkpoints
 from sw import training
+from sw.__main__ import main
+from sw.agreement import agreement
 from sw.allocation import Allocation, Allocator, Sensitivity, Side, gather, mixed
 from sw.compiler.compile import compile_network
 from sw.compiler.fitting import fitting_parameters
@@ -17,6 +21,7 @@ from sw.execution import Execution
 from sw.executor import Machine
 from sw.export import integer_network
 from sw.graph import Convolution
+from sw.image import read_image
 from sw.lowering import interchange
 from sw.models import build, predictions
 from sw.precision import Precision
@@ -276,18 +281,54 @@ def test_mixed_weights_export_exactly_and_pack(tmp_path):
     compile_network(network, fitting_parameters(network))
 
 
-def test_channels_of_different_activation_bits_pack_and_answer_alike(trained):
-    """Also the classifier reads them all at once."""
+@pytest.mark.parametrize("level_width", [None, 4, 2])
+def test_channels_of_different_activation_bits_pack_and_answer_alike(trained, level_width):
+    """Each layer is one convolution, the classifier too, of one tensor or of some."""
     model = trained[0].network()
-    network = integer_network(model)
-    layers = [node.name for node in network.nodes if isinstance(node, Convolution)]
-    assert layers == [*(f"blocks.{index}.convolution" for index in range(4)), "classifier"]
+    network = integer_network(model, level_width=level_width)
+    layers = [node for node in network.nodes if isinstance(node, Convolution)]
+    assert [layer.name for layer in layers] == [
+        *(f"blocks.{index}.convolution" for index in range(4)),
+        "classifier",
+    ]
+    assert any(layer.addends for layer in layers) == (level_width is not None)
     images = few_digits().test_images
-    found = run(network, images).logits.argmax(1)
+    trace = run(network, images)
+    found = trace.logits.argmax(1)
     assert (found == predictions(model, images)).double().mean() > 0.95
-    compiled = compile_network(network, fitting_parameters(network))
-    results = Machine(compiled).run(images[:8].numpy())
-    assert np.array_equal(results.argmax(1), found[:8].numpy())
+    agreed = agreement(model, images, codes=trace.codes, logits=trace.logits, level_width=level_width)
+    assert agreed.codes.keys() == trace.codes.keys()
+    assert min(agreed.codes.values()) > 0.95
+    parameters = fitting_parameters(network, level_width=level_width)
+    assert parameters.activation_width == (level_width or 7)
+    results = Machine(compile_network(network, parameters)).run(images[:8].numpy())
+    assert np.array_equal(results, trace.logits[:8].numpy())
+
+
+def test_commands_for_narrow_levels(trained, tmp_path):
+    """Packed and verified with what fits, exported, and packed for an accelerator that is there already."""
+    model, image, file = tmp_path / "net.pt", tmp_path / "net.bin", tmp_path / "net.safetensors"
+    checkpoints.save(trained[0], model)
+    assert invoke("pack", model, "--level-width", 2, "-o", image) == 0
+    parameters = read_image(image).parameters
+    assert (parameters.code_width, parameters.activation_width) == (2, 2)
+    assert invoke("verify", model, image, "--dataset", "digits", "--rtl-images", 0) == 0
+    described = tmp_path / "accelerator.json"
+    described.write_text(
+        json.dumps({"parameters": asdict(parameters), "build_id": f"{parameters.build_id:08x}"})
+    )
+    packed = image.read_bytes()
+    assert invoke("pack", model, "--accelerator", described, "-o", image) == 0
+    assert image.read_bytes() == packed
+    assert invoke("export", model, "--level-width", 2, "-o", file) == 0
+    assert invoke("pack", file, "--accelerator", described, "-o", image) == 0
+    assert image.read_bytes() == packed
+    assert invoke("export", model, "-o", file) == 0
+    assert invoke("pack", file, "--accelerator", described, "-o", image) == 1
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)]).exit_code
 
 
 def test_bits_must_be_there_to_be_taken():

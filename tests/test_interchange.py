@@ -62,7 +62,7 @@ ROUNDING = {"scale": [0.5], "offset": [1.5], "lowest": 3, "highest": 255}
 
 HEADER = [
     ({"kind": "theirs"}, "header: kind must be 'nonuniform-hdl network'"),
-    ({"version": 1}, "header: version must be 2, not 1: export again"),
+    ({"version": 1}, "header: version must be 3, not 1: export again"),
     ({"input_shape": [1, 8]}, "header: input_shape must be 3 integers of at least 1, not [1, 8]"),
     ({"input_shape": [1, 8, 0]}, "header: input_shape must be 3 integers of at least 1, not [1, 8, 0]"),
     ({"input_shape": "8x8"}, "header: input_shape must be a JSON array, not '8x8'"),

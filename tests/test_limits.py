@@ -12,7 +12,7 @@ from hdl.console import RefusedError
 from hdl.formats import named
 from hdl.parameters import AcceleratorParameters
 from sw.__main__ import main
-from sw.compiler.commands import Command
+from sw.compiler.commands import Command, Part
 from sw.compiler.digits import weight_digits
 from sw.compiler.fitting import fitting_parameters
 from sw.compiler.limits import check_command
@@ -47,8 +47,8 @@ def summed(convolution: Convolution, *, parameters: AcceleratorParameters, place
         fields={"to_results": 1},
         passes=[{"shift": place}],
         tables=[(0, 2**16 - 1)],
-        constants=Requantization(convolution.multiplier, convolution.bias, convolution.shift),
-        weights=convolution.weights,
+        constants=Requantization(convolution.multipliers, convolution.bias, convolution.shift),
+        parts=(Part(weights=convolution.weights, copies=1),),
         digits=weight_digits(**formats),
     )
 
@@ -76,7 +76,7 @@ def test_corrections_beyond_64_bits_are_not_lost() -> None:
     chosen = AcceleratorParameters(
         weight_format="pot_k5", rows=1, lanes=1, requantizers=1, activation_width=1, depth=2**17
     )
-    wrong = Requantization(*(np.array([value]) for value in (-(2**17), 0, 0)))
+    wrong = Requantization(np.array([[-(2**17)]]), np.array([0]), np.array([0]))
     with pytest.raises(RefusedError, match=r"^layer 'wide': bias of a pass must fit in 48 bits$"):
         channel_words(wrong, folds=[np.array([[2**47]])], places=[0], name="wide", parameters=chosen)
 

@@ -14,6 +14,7 @@ from sw.graph import IMAGE, Convolution, Pooling
 from sw.interchange import integers
 from sw.layers import Quantized
 from sw.lowering import lower
+from sw.lowering.codes import grids_of
 from sw.models import Pixels
 from sw.precision import LayerRule, Precision
 from sw.quantize import quantize
@@ -404,6 +405,7 @@ def test_pruned_channels_are_0_for_the_layers_that_prune_them_alone():
     assert bits.tolist() == [1, 3, 3, 0, *[1, 3, 3, 3] * 3]
 
 
+@pytest.mark.parametrize("level_width", [None, 4, 2])
 @pytest.mark.parametrize(
     ("name", "shape", "bits"),
     [
@@ -412,53 +414,100 @@ def test_pruned_channels_are_0_for_the_layers_that_prune_them_alone():
         ("mobilenet_v2", (3, 32, 32), (4, 2, 1)),
     ],
 )
-def test_channels_of_different_bits_are_read_at_once(name, shape, bits):
+def test_channels_of_different_bits(name, shape, bits, level_width):
     """Each channel's code is that of its own step: the float model's, or the next one beside a boundary."""
     model = calibrated(mixed(random_model(name, shape, Precision(scheme="dmbq"), seed=5)), shape, seed=5)
-    check_mixed(model, shape, bits)
+    check_mixed(model, shape, bits, level_width=level_width)
 
 
+@pytest.mark.parametrize(
+    ("bits", "level_width", "tensors"),
+    [
+        ((0, 1, 2, 3, 4), None, {105: (1, 2, 3, 4)}),
+        ((0, 1, 2, 3, 4), 7, {105: (1, 2, 3, 4)}),
+        ((0, 1, 2, 3, 4), 6, {7: (3,), 15: (1, 2, 4)}),
+        ((0, 1, 2, 3, 4), 2, {3: (1, 2), 7: (3,), 15: (4,)}),
+        ((1, 2, 3, 4), 1, {1: (1,), 3: (2,), 7: (3,), 15: (4,)}),
+        ((1, 2, 4), 4, {15: (1, 2, 4)}),
+        ((1, 2, 4), 3, {3: (1, 2), 15: (4,)}),
+        ((3, 1, 0), 3, {7: (1, 3)}),
+        ((2, 1, 3), 3, {3: (2,), 7: (1, 3)}),
+        ((0, 3), 2, None),
+    ],
+)
+def test_tensors_for_channels_of_different_bits(bits, level_width, tensors):
+    """By the highest level of each the bits of its channels, in steps of whole levels."""
+    quantizer = MixedActivation(channels=2 * len(bits), alpha=2.0)
+    quantizer.bits.copy_(torch.tensor(bits * 2))
+    grids = grids_of(quantizer, name="input", dtype=torch.float32, level_width=level_width)
+    if tensors is None:
+        assert grids is None
+        return
+    assert [grid.codes.format.grid[len(grid.codes.edges)] for grid in grids] == list(tensors)
+    for grid, (highest, held) in zip(grids, tensors.items(), strict=True):
+        assert grid.codes.scale == pytest.approx(2.0 / highest)
+        steps = [highest // (2**each - 1) if each in held else 0 for each in bits * 2]
+        assert grid.steps.tolist() == steps
+        whole = lcm(*(2**each - 1 for each in bits if each))
+        if len(grids) > 1:
+            assert grid.parts.tolist() == [whole // highest if each in held else 0 for each in bits * 2]
+
+
+@pytest.mark.parametrize("level_width", [None, 4])
 @pytest.mark.parametrize("alpha", [2.5, 9.0])
 @pytest.mark.parametrize("name", CHAINS)
-def test_modules_of_ones_own_have_channels_of_different_bits(name, alpha):
+def test_modules_of_ones_own_have_channels_of_different_bits(name, alpha, level_width):
     """Also of what is cut at 6, below where its quantizer clips, and of what others read or add too."""
     model = mixed(made(name, Precision(scheme="dmbq")))
     for module in model.modules():
         if isinstance(module, MixedActivation):
             module.alpha.data.fill_(alpha)
-    check_mixed(model, (2, 13, 12), (4, 3, 0, 2))
+    check_mixed(model, (2, 13, 12), (4, 3, 0, 2), level_width=level_width)
 
 
-def check_mixed(model: nn.Module, shape: tuple[int, int, int], bits: tuple[int, ...]) -> None:
+def check_mixed(
+    model: nn.Module, shape: tuple[int, int, int], bits: tuple[int, ...], *, level_width: int | None
+) -> None:
     """Codes and logits of the model, whose channels are given these bits in random order."""
     rng = np.random.default_rng(3)
     for module in model.modules():
         if isinstance(module, MixedActivation | MixedDMBQWeight):
             module.bits.copy_(torch.from_numpy(rng.permutation(np.resize(bits, len(module.bits)))))
-    lowering = lower(model, shape)
+    lowering = lower(model, shape, level_width=level_width)
     graph = integers(lowering.content)
     images = random_images(shape, count=4)
     seen = watched(model, lowering, images)
     run = run_graph(graph, images, given=seen.codes)
     assert set(run.codes) == set(seen.codes)
+    assert {named(each.format).level_width for node in graph.nodes[:-2] for each in node.encodings} <= {
+        *range(1, 1 + max(4, level_width or 7))
+    }
     layers = [node.name for node in graph.nodes if isinstance(node, Convolution)]
     quantized = [name for name, module in model.named_modules() if isinstance(module, Quantized)]
     assert sorted(layers) == sorted(quantized)
     for tensor, codes in seen.codes.items():
         quantizer = model.get_submodule(lowering.quantizers[tensor])
         if isinstance(quantizer, MixedActivation):
-            check_steps(quantizer, run.codes[tensor], codes, seen.reals[tensor])
+            grid, parts = torch.tensor(quantizer.format.grid), torch.tensor(1)
+            if tensor in lowering.parts:
+                # Its codes are levels, some of the quantizer's; what it does not hold is 0.
+                parts = torch.from_numpy(lowering.parts[tensor]).view(1, -1, 1, 1)
+                grid = torch.arange(1 + int(codes.max()))
+            levels, expected = grid[run.codes[tensor].clamp(max=len(grid) - 1)] * parts, grid[codes] * parts
+            check_steps(quantizer, levels, expected, seen.reals[tensor], held=parts > 0)
     logits = run.logits * graph.logit_scale
     assert (logits - seen.logits).abs().max() < 1e-4 * seen.logits.abs().max()
 
 
-def check_steps(quantizer: MixedActivation, found: Tensor, expected: Tensor, reals: Tensor) -> None:
+def check_steps(
+    quantizer: MixedActivation, found: Tensor, expected: Tensor, reals: Tensor, *, held: Tensor
+) -> None:
     """Levels are whole steps of the channels' own bits, the nearest ones to the real values."""
-    levels, steps = torch.tensor(quantizer.format.grid), 2**quantizer.bits - 1
+    steps = 2**quantizer.bits - 1
     highest = lcm(*(step for step in steps.tolist() if step))
-    steps = steps.view(1, -1, 1, 1)
-    assert not (levels[found] * steps % highest).any()
+    steps = steps.view(1, -1, 1, 1) * held
+    assert not (found * steps % highest).any()
     assert not found[(steps == 0).expand_as(found)].any()
     counts = (reals / quantizer.alpha.detach().double()).clamp(0, 1) * steps
-    assert (levels[found] * steps / highest - counts).abs().max() < 0.52
+    assert (found * steps / highest - counts).abs().max() < 0.52
     assert (found != expected).double().mean() < 0.005

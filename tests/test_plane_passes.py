@@ -133,9 +133,10 @@ def test_planes_add_up_to_weights(family: str) -> None:
     rng = np.random.default_rng(5)
     weights = mixed_weights(rng, [0, 1, 2, 3, 4], (40,), family=family)
     ones = np.ones(5, dtype=np.int64)
-    bases = channel_bases(weights, ones, weight_format=named("uniform_b10"))
+    constants = Requantization(ones[:, None], ones, ones)
+    bases = channel_bases(weights, constants.multiplier, weight_format=named("uniform_b10"))
     assert [len(each) for each in bases if each is not None] == [0, 1, 2, 3, 4]
-    planes = split(weights, Requantization(ones, ones, ones), bases, planes=plane_count(bases, weights))
+    planes = split(weights, constants, bases, planes=plane_count(bases, weights))
     np.testing.assert_array_equal(sums(planes), weights)
 
 
@@ -143,18 +144,18 @@ def test_planes_add_up_to_weights(family: str) -> None:
 def test_planes_add_up_to_twice_the_integers(bits: int) -> None:
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     weights = np.unique([low, high, *range(max(low, -200), min(high, 200))])[None]
-    constants = Requantization(*(np.array([value]) for value in (3, -5, 2)))
+    constants = Requantization(np.array([[3]]), np.array([-5]), np.array([2]))
     assert plane_count([None], weights) == -bits
     planes = split(weights, constants, [None], planes=-bits)
     np.testing.assert_array_equal(sums(planes), 2 * weights)
-    assert [each.tolist() for each in planes.constants] == [[3], [-10], [3]]
+    assert [each.tolist() for each in planes.constants] == [[[3]], [-10], [3]]
 
 
 def test_channels_of_multiplier_0_keep_any_bias() -> None:
     """Their y is the bias alone, whatever sums are doubled."""
-    constants = Requantization(np.array([3, 0]), np.array([-5, 2**47 - 1]), np.array([2, 47]))
+    constants = Requantization(np.array([[3], [0]]), np.array([-5, 2**47 - 1]), np.array([2, 47]))
     planes = split(np.array([[3], [-3]]), constants, [None, ()], planes=-3)
-    assert [each.tolist() for each in planes.constants] == [[3, 0], [-10, 2**47 - 1], [3, 47]]
+    assert [each.tolist() for each in planes.constants] == [[[3], [0]], [-10, 2**47 - 1], [3, 47]]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def sums(planes: Any) -> Integers:
 
 def test_bases_are_only_those_whose_multipliers_fit() -> None:
     """Multipliers of 18 bits with a sign: 8 · 16383 fits, 8 · 16384 does not, and -8 · 16384 does."""
-    weights, multiplier = np.array([[13, -3]] * 3), np.array([16383, 16384, -16384])
+    weights, multiplier = np.array([[13, -3]] * 3), np.array([[16383], [16384], [-16384]])
     bases = channel_bases(weights, multiplier, weight_format=named("basis_5_8"))
     assert bases == [(5, 8), None, (5, 8)]
 

@@ -14,14 +14,14 @@ from hdl.console import RefusedError
 from hdl.formats import named, signed_width
 from hdl.layouts import LayerOpcode
 from hdl.parameters import AcceleratorParameters
-from sw.compiler.commands import Command
+from sw.compiler.commands import Command, Part
 from sw.compiler.compile import compile_network, lower
 from sw.compiler.digits import Digits, weight_digits
 from sw.compiler.fitting import narrowest_depth
 from sw.compiler.schedule import program_cycles
 from sw.compiler.sums import SumBits, accumulated, sum_bits
 from sw.executor import Machine
-from sw.graph import IMAGE, Convolution, IntegerGraph, Integers
+from sw.graph import IMAGE, Addend, Convolution, Encoding, IntegerGraph, Integers, Pooling
 from sw.requantize import Requantization
 from tests.accelerator_cases import case
 from tests.random_networks import random_levels
@@ -73,33 +73,36 @@ def commands_of(graph: IntegerGraph, parameters: AcceleratorParameters) -> tuple
     return lower(graph, parameters).nodes[0][1]
 
 
-def digit_levels(command: Command) -> list[Integers]:
+def weights_of(command: Command) -> Integers:
+    """Of a command that reads one tensor."""
+    (part,) = command.parts
+    return part.weights
+
+
+def digit_levels(command: Command, weights: Integers) -> list[Integers]:
     """For each digit the levels of all weights, (channels, inputs)."""
-    assert command.weights is not None
     assert command.digits is not None
-    split = [[command.digits.digits[value] for value in row.flat] for row in command.weights]
+    split = [[command.digits.digits[value] for value in row.flat] for row in weights]
     return list(np.array(split).transpose(2, 0, 1))
 
 
 def tried(command: Command, parameters: AcceleratorParameters) -> SumBits:
     """The bits that the sums of all activation codes take, one after another."""
-    levels = digit_levels(command)
-    assert command.weights is not None
-    inputs, places = command.weights.shape[1], len(command.passes) // len(levels)
-    tables = [command.tables[index * len(levels)] for index in range(places)]
+    read = [part.weights for part in command.parts for _ in range(part.copies)]
+    levels = [digit_levels(command, weights) for weights in read]
+    inputs, digits = read[0].shape[1], len(levels[0])
+    tables = command.tables[::digits]
     codes = np.array(list(product(*(table for table in tables for _ in range(inputs)))))
-    parts = np.split(codes, places, axis=1)
-    factors = np.ones((len(command.weights), len(levels)), dtype=np.int64)
-    factors = factors if command.factors is None else command.factors
+    halves = np.split(codes, len(read), axis=1)
     multiplier, bias, shift = command.constants
     fold = np.vectorize(parameters.fold)
     widths, total = [], np.tile(bias, (len(codes), 1))
     for index, turn in enumerate(command.passes):
-        digit = index % len(levels)
-        found = parts[index // len(levels)] @ levels[digit].T
-        counted = (found + fold(levels[digit]).sum(axis=1))[:, factors[:, digit] != 0]
+        each = levels[index // digits][index % digits]
+        found = halves[index // digits] @ each.T
+        counted = (found + fold(each).sum(axis=1))[:, multiplier[:, index] != 0]
         widths.append(width(counted) if counted.size else 1)
-        total += (found << turn["shift"]) * multiplier * factors[:, digit]
+        total += (found << turn["shift"]) * multiplier[:, index]
     return SumBits(passes=tuple(widths), scaled=width(total), result=width(total >> shift))
 
 
@@ -120,11 +123,46 @@ def test_some_activations_take_all_bits_and_none_take_more(array: str, weight_fo
             assert sum_bits(command, small(array)) == tried(command, small(array))
 
 
+@pytest.mark.parametrize(("array", "weight_format"), LAYERS)
+def test_sums_of_several_tensors(array: str, weight_format: str) -> None:
+    """One of 2 bits, and one of 1 bit, whose multipliers are smaller and of the other sign."""
+    for seed in range(3):
+        rng = np.random.default_rng([28, seed, *weight_format.encode()])
+        graph = two_tensors(rng, weight_format=weight_format, inputs=4, outputs=5)
+        parameters = small(array, value_words=64)
+        (*_, commands) = (each for _, each in lower(graph, parameters).nodes)
+        assert [len(command.parts) for command in commands] == [2] * len(commands)
+        for command in commands:
+            assert sum_bits(command, parameters) == tried(command, parameters)
+
+
+def two_tensors(rng: np.random.Generator, *, weight_format: str, inputs: int, outputs: int) -> IntegerGraph:
+    """The image's channels as two tensors of codes, and a layer that reads both."""
+    first = one_layer(rng, weight_format=weight_format, inputs=1, outputs=inputs, bits=4).nodes[0]
+    last = one_layer(rng, weight_format=weight_format, inputs=inputs, outputs=outputs, bits=2).nodes[0]
+    assert isinstance(last, Convolution)
+    identity = {"multiplier": np.ones(inputs, int)} | dict.fromkeys(("bias", "shift"), np.zeros(inputs, int))
+    encodings = (
+        Encoding(tensor="plain", format="uniform_b2u", thresholds=(1, 2, 3)),
+        Encoding(tensor="other", format="uniform_b1u", thresholds=(2,)),
+    )
+    poolings = [
+        Pooling(name=each.tensor, source="values", kind="maximum", encodings=(each,), **identity)
+        for each in encodings
+    ]
+    addend = Addend(tensor="other", multiplier=-last.multiplier // 3)
+    nodes = (
+        replace(first, name="first", values="values"),
+        *poolings,
+        replace(last, source="plain", addends=(addend,)),
+    )
+    return IntegerGraph(input_shape=(1, 1, 1), nodes=nodes, logit_scale=1.0, input_format="uniform_b4u")
+
+
 def extreme_images(command: Command, *, largest: int) -> Integers:
     """Images that give each row its greatest and its least sum in each pass, and of whole weights."""
-    assert command.weights is not None
-    whole = command.weights.reshape(len(command.weights), -1)
-    kinds = [*digit_levels(command), whole]
+    whole = weights_of(command).reshape(len(weights_of(command)), -1)
+    kinds = [*digit_levels(command, weights_of(command)), whole]
     images = [largest * half for levels in kinds for half in (levels > 0, levels < 0)]
     return np.unique(np.concatenate(images), axis=0)[:, :, None, None]
 
@@ -213,14 +251,10 @@ def test_rows_that_do_not_count_may_hold_anything() -> None:
 def command(opcode: LayerOpcode, **changed: Any) -> Command:
     """One row: 3 · sum - 5, shifted by 1."""
     fields = {"opcode": opcode, "kernel_height": 2, "kernel_width": 5}
-    constants = Requantization(*(np.array([value]) for value in (3, -5, 1)))
-    members: dict[str, Any] = {
-        "fields": fields,
-        "passes": [{"shift": 0}],
-        "tables": [],
-        "constants": constants,
-    }
-    return Command(**(members | changed))
+    members: dict[str, Any] = {"fields": fields, "passes": [{"shift": 0}], "tables": []} | changed
+    multiplier = np.full((1, len(members["passes"])), 3)
+    constants = Requantization(multiplier, np.array([-5]), np.array([1]))
+    return Command(**({"constants": constants} | members))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +282,7 @@ def test_digits_that_cancel_are_judged_together() -> None:
         LayerOpcode.CONVOLUTION,
         passes=[{"shift": 0}, {"shift": 4}],
         tables=[(0, 15)] * 2,
-        weights=np.ones((1, 4, 1, 1), dtype=np.int64),
+        parts=(Part(weights=np.ones((1, 4, 1, 1), dtype=np.int64), copies=1),),
         digits=digits,
     )
     found = sum_bits(made, small("uniform_b5", activation_width=4))
@@ -259,15 +293,14 @@ def test_digits_that_cancel_are_judged_together() -> None:
 def test_planes_that_a_channel_lacks_do_not_count() -> None:
     """Channels of one plane and of two: in the second pass the first one's signs are all -."""
     digits = Digits(places=(0, 0), digits={0: (-1, -1), 1: (1, -1), 2: (-1, 1), 3: (1, 1)})
-    constants = Requantization(*(np.array([value] * 2) for value in (1, 0, 0)))
+    zeros = np.zeros(2, dtype=np.int64)
     made = command(
         LayerOpcode.CONVOLUTION,
         passes=[{"shift": 0}] * 2,
         tables=[(0, 3)] * 2,
-        weights=np.array([[0, 1] * 4, [0, 3] * 4])[:, :, None, None],
+        parts=(Part(weights=np.array([[0, 1] * 4, [0, 3] * 4])[:, :, None, None], copies=1),),
         digits=digits,
-        factors=np.array([[5, 0], [5, 8]]),
-        constants=constants,
+        constants=Requantization(np.array([[5, 0], [5, 8]]), zeros, zeros),
     )
     found = sum_bits(made, small("basis_1"))
     assert found.passes == (signed_width(-4 * 3, 4 * 3),) * 2
@@ -309,7 +342,7 @@ def test_accumulators_are_as_wide_as_is_said(weight_format: str, depth: int) -> 
 
 def test_weights_without_digits_are_refused() -> None:
     digits = weight_digits(values=named("uniform_b3"), array=named("uniform_b3"))
-    weights = np.full((1, 4, 1, 1), 9)
-    made = command(LayerOpcode.CONVOLUTION, tables=[(0, 3)], weights=weights, digits=digits)
+    parts = (Part(weights=np.full((1, 4, 1, 1), 9), copies=1),)
+    made = command(LayerOpcode.CONVOLUTION, tables=[(0, 3)], parts=parts, digits=digits)
     with pytest.raises(ValueError, match="weights must be levels that the array's digits make, not 9"):
         sum_bits(made, small("uniform_b3"))

@@ -88,7 +88,7 @@ def run(graph: IntegerGraph, images: Tensor, *, given: Mapping[str, Tensor] | No
     values: dict[str, Tensor] = {}
     levels = {IMAGE: _bordered(images.to(torch.int64), graph)}
     for node in graph.nodes:
-        y = _scaled(node, levels[node.source] if isinstance(node, Convolution) else values[node.source])
+        y = _scaled(node, levels if isinstance(node, Convolution) else values)
         if node.residual is not None:
             y = y + values[node.residual]
         if node.is_result:
@@ -109,17 +109,21 @@ def _bordered(images: Tensor, graph: IntegerGraph) -> Tensor:
     return functional.pad(images - fill, [graph.border] * 4) + fill
 
 
-def _scaled(node: Node, source: Tensor) -> Tensor:
-    """``(accumulator · multiplier + bias) >> shift``, in int64."""
-    accumulator = _convolved(node, source) if isinstance(node, Convolution) else _pooled(node, source)
-    largest = int(accumulator.abs().max()) * int(abs(node.multiplier).max()) + int(abs(node.bias).max())
+def _scaled(node: Node, tensors: Mapping[str, Tensor]) -> Tensor:
+    """``(Σ accumulator · multiplier + bias) >> shift``, in int64."""
+    accumulators = {node.source: node.multiplier}
+    if isinstance(node, Convolution):
+        accumulators |= {addend.tensor: addend.multiplier for addend in node.addends}
+    bias, shift = (torch.from_numpy(constants)[None, :, None, None] for constants in (node.bias, node.shift))
+    total, largest = bias, int(abs(node.bias).max())
+    for source, constants in accumulators.items():
+        levels = tensors[source]
+        accumulator = _convolved(node, levels) if isinstance(node, Convolution) else _pooled(node, levels)
+        largest += int(accumulator.abs().max()) * int(abs(constants).max())
+        total = total + accumulator * torch.from_numpy(constants)[None, :, None, None]
     if largest >= 2**63:
         raise OverflowError(f"layer {node.name!r}: scaled sums must stay below 2^63")
-    multiplier, bias, shift = (
-        torch.from_numpy(constants)[None, :, None, None]
-        for constants in (node.multiplier, node.bias, node.shift)
-    )
-    return (accumulator * multiplier + bias) >> shift
+    return total >> shift
 
 
 def _convolved(node: Convolution, levels: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from operator import attrgetter
 
 from hdl.formats import APoT, Companded, Format, named
 from hdl.parameters import BIAS_WIDTH, MULTIPLIER_WIDTH, SHIFT_WIDTH
@@ -68,7 +69,7 @@ def network_usage(graph: IntegerGraph) -> list[LayerUsage]:
                 layer_usage(
                     node.name,
                     named(node.weight_format),
-                    named(formats[node.source]),
+                    max((named(formats[source]) for source in node.sources), key=attrgetter("code_width")),
                     weights=node.weights.size,
                     macs=node.weights.size * height * width,
                     outputs=len(node.weights),

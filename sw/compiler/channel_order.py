@@ -73,7 +73,8 @@ class _Channels:
         """The order of the fewest steps, of those that sort one of the writers, all by their mean, or tiles.
 
         Channels of most planes come first, so that a last tile that is not full has the fewest; those that
-        most readers need not hear go to the end, of all or of those of as many planes.
+        most readers need not hear go to the end, of all or of those of as many planes, and those that the
+        same readers hear may stand side by side.
         """
         return min(self._orders(rows=rows), key=lambda order: self._steps(order, rows=rows, lanes=lanes))
 
@@ -81,11 +82,18 @@ class _Channels:
         size = len(self.planes[0])
         means = np.array(self.plane_steps) @ np.array(self.planes)
         unheard = sum((each.astype(np.int64) for each in self.silent), np.zeros(size, dtype=np.int64))
+        hearers = self._hearers()
         for key in (np.zeros(size, dtype=np.int64), means, *self.planes):
             yield np.argsort(-key, kind="stable")
             yield np.lexsort((unheard, -key))
             yield np.lexsort((-key, unheard))
+            yield np.lexsort((-key, hearers, unheard))
         yield self._filled(unheard, rows=rows)
+
+    def _hearers(self) -> Integers:
+        """For each channel a number that those of the same readers share."""
+        silent = np.array(self.silent, dtype=np.int64).reshape(len(self.silent), len(self.planes[0]))
+        return np.unique(silent, axis=1, return_inverse=True)[1].reshape(-1)
 
     def _filled(self, unheard: Integers, *, rows: int) -> Integers:
         """Tile after tile, from the channel of most planes on, each with those that add the fewest to it."""
@@ -127,9 +135,11 @@ def _classes(graph: IntegerGraph, tied: dict[str, str], *, rows: int, lanes: int
         _, height, width = shapes[node.name if node.is_result else written(node)[0]]
         _, inputs, *kernel = node.weights.shape
         steps, planes = height * width * int(np.prod(kernel)), np.array(_planes(node))
-        if node.source in silent:
-            reader = classes[tied[node.source]]
-            reader.silent.append(silent[node.source])
+        for source in node.sources:
+            if source not in silent:
+                continue
+            reader = classes[tied[source]]
+            reader.silent.append(silent[source])
             reader.word_steps.append(steps * planes.sum() / rows)
         if not node.is_result:
             writer = classes[tied[written(node)[0]]]
@@ -154,14 +164,17 @@ def _tied(graph: IntegerGraph) -> dict[str, str]:
         if isinstance(node, Pooling):
             beside += [node.source, *([_FIXED] if node.channels_before or node.channels_after else [])]
         if isinstance(node, Convolution) and node.groups > 1:
-            beside.append(node.source)
-        for tensor in (*outputs, *beside):
-            parents[root(tensor)] = root(outputs[0])
+            beside += node.sources
+        ties = [(tensor, outputs[0]) for tensor in (*outputs, *beside)]
+        if isinstance(node, Convolution):
+            ties += [(addend.tensor, node.source) for addend in node.addends]
+        for tensor, other in ties:
+            parents[root(tensor)] = root(other)
     return {tensor: root(tensor) for tensor in parents}
 
 
 def _planes(node: Convolution) -> list[int]:
-    bases = channel_bases(node.weights, node.multiplier, weight_format=named(node.weight_format))
+    bases = channel_bases(node.weights, node.multipliers, weight_format=named(node.weight_format))
     most = 2 + max((len(each) for each in bases if each is not None), default=0)
     return [most if each is None else len(each) for each in bases]
 
@@ -173,8 +186,11 @@ def _moved(node: Node, orders: dict[str, Integers]) -> Node:
         constants = {part: getattr(node, part)[own] for part in ("multiplier", "bias", "shift")}
         node = replace(node, **constants)
     if isinstance(node, Convolution):
-        weights = node.weights if own is None else node.weights[own]
+        weights, addends = node.weights, node.addends
+        if own is not None:
+            weights = weights[own]
+            addends = tuple(replace(each, multiplier=each.multiplier[own]) for each in addends)
         if node.groups == 1 and node.source in orders:
             weights = weights[:, orders[node.source]]
-        node = replace(node, weights=np.ascontiguousarray(weights))
+        node = replace(node, weights=np.ascontiguousarray(weights), addends=addends)
     return node

@@ -20,6 +20,22 @@ Table = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a convolution does with one of the tensors that it reads.
+
+    Members
+    -------
+    weights : array
+        Levels, shape (out, in, kernel height, kernel width) with the words of a pass as inputs.
+    copies : int
+        How often the passes of all digits of weights come, once for each digit of the activations.
+    """
+
+    weights: Integers
+    copies: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """One command and what goes with it.
 
@@ -31,16 +47,15 @@ class Command:
         Fields of `layouts.PASS`, but for the index of the table.
     tables : list
         Levels that each pass's codes stand for.
-    weights : array or None
-        Levels, shape (out, in, kernel height, kernel width) with the words of a pass as inputs, that split
-        into `digits`; None for a pooling.
     constants : Requantization
-        One each per output channel, of which there may be more than a whole number of tiles.
+        One each per output channel, of which there may be more than a whole number of tiles; of multipliers
+        one for each pass besides, (channels, passes).
+    parts : tuple of Part
+        The tensors in the order of their passes; none for a pooling.
+    digits : Digits or None
+        How the parts' weights split.
     thresholds : tuple of int or None
         What y is compared with.
-    factors : array or None
-        By what the multiplier of each output channel is multiplied for each digit, (channels, digits); None
-        for 1.
     codebook : tuple of int or None
         Levels that weights in memory are indices of, if they are.
     switches : bool
@@ -51,10 +66,9 @@ class Command:
     passes: list[Fields]
     tables: list[Table]
     constants: Requantization
-    weights: Integers | None = None
+    parts: tuple[Part, ...] = ()
     digits: Digits | None = None
     thresholds: tuple[int, ...] | None = None
-    factors: Integers | None = None
     codebook: Table | None = None
     switches: bool = False
 
@@ -66,7 +80,7 @@ class Command:
 
     @property
     def weight_words(self) -> int:
-        return 0 if self.weights is None else self.fields["tiles"] * sum(self.steps)
+        return self.fields["tiles"] * sum(self.steps) if self.parts else 0
 
     def cycles(self, parameters: AcceleratorParameters) -> int:
         pixels = self.fields["output_height"] * self.fields["output_width"]
@@ -117,11 +131,12 @@ def pooling(
     parameters: AcceleratorParameters,
 ) -> Command:
     """A command that reads values: in one pass, tile after tile."""
+    each_pass = constants._replace(multiplier=constants.multiplier[:, None])
     return Command(
         fields=fields | {"opcode": opcode, "passes": 1, "tile_step": parameters.groups},
         passes=[{"offset": 0, "count": parameters.groups, "shift": 0}],
         tables=[],
-        constants=constants,
+        constants=each_pass,
         thresholds=thresholds,
     )
 

@@ -29,6 +29,7 @@ def fitting_parameters(
     *,
     weight_format: str | None = None,
     index_width: int | None = None,
+    level_width: int | None = None,
     rows: int = 16,
     lanes: int = 16,
     cores: int = 1,
@@ -49,6 +50,9 @@ def fitting_parameters(
         Name of another weight format of the array.
     index_width
         Bits of an index of codebooks, 0 for none; as it is best, unless `weight_format` says something.
+    level_width
+        Bits of an activation level at most, and of a code; None for as many as inner layers have.  Uniform
+        codes of more bits are read digit by digit.
     rows, lanes, cores
         As in `AcceleratorParameters`.
     narrow
@@ -63,6 +67,8 @@ def fitting_parameters(
     inner = _inner_formats(graph)
     code_width = max((values.code_width for values in inner), default=4)
     activation_width = max(code_width, *(values.level_width for values in inner), 1)
+    if level_width is not None:
+        code_width, activation_width = min(code_width, level_width), min(activation_width, level_width)
     # Channels that a pooling adds before its own are whole groups of so many.
     added = [node.channels_before for node in graph.nodes if isinstance(node, Pooling)]
     largest = min((before & -before for before in added if before), default=8)
@@ -171,7 +177,7 @@ def _weights_in_planes(layer: Convolution) -> int:
     """Weights of the output channels that binary bases make; those of integers have some that are 0."""
     channels = np.flatnonzero((layer.weights != 0).all(axis=(1, 2, 3)))
     fmt = named(layer.weight_format)
-    bases = channel_bases(layer.weights[channels], layer.multiplier[channels], weight_format=fmt)
+    bases = channel_bases(layer.weights[channels], layer.multipliers[channels], weight_format=fmt)
     return layer.weights[0].size * sum(basis is not None for basis in bases)
 
 
@@ -227,7 +233,7 @@ def _channel_words(commands: Sequence[Command], parameters: AcceleratorParameter
     blocks = {}
     for index, command in enumerate(commands):
         values = tuple(part.tobytes() for part in command.constants)
-        key = values if command.weights is None else (*values, index)
+        key = (*values, index) if command.parts else values
         blocks[key, command.fields["tiles"]] = command.fields["tiles"] * len(command.passes)
     return sum(blocks.values()) * parameters.groups
 

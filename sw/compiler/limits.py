@@ -14,7 +14,7 @@ from hdl.parameters import (
     AcceleratorParameters,
 )
 
-from ..graph import SHIFT_LIMIT, Encoding, Node, Pooling
+from ..graph import SHIFT_LIMIT, Convolution, Encoding, Node, Pooling
 
 LARGEST_VALUE = 1 << (VALUE_WIDTH - 1)
 """No value is farther from 0."""
@@ -29,8 +29,12 @@ def check_node(node: Node, parameters: AcceleratorParameters) -> None:
         If one does not fit.
     """
     name = node.name
-    for part, limit in (("multiplier", 1 << (MULTIPLIER_WIDTH - 1)), ("bias", 1 << (BIAS_WIDTH - 1))):
-        values = getattr(node, part)
+    multipliers = node.multipliers if isinstance(node, Convolution) else node.multiplier
+    for part, values, width in (
+        ("multiplier", multipliers, MULTIPLIER_WIDTH),
+        ("bias", node.bias, BIAS_WIDTH),
+    ):
+        limit = 1 << (width - 1)
         if values.min() < -limit or values.max() >= limit:
             raise RefusedError(f"layer {name!r}: {part} must lie in {-limit} … {limit - 1}")
     if node.shift.min() < 0 or node.shift.max() > SHIFT_LIMIT:

@@ -74,25 +74,13 @@ class Memories:
         """Addresses of a command's weights and channels."""
         p, address = self._p, 0
         folds: list[Integers] = [np.zeros((command.fields["tiles"], p.rows), dtype=np.int64)]
-        if command.weights is not None and command.digits is not None:
-            copies = len(command.passes) // len(command.digits.places)
+        if command.digits is not None:
             words, folds = weight_words(
-                command.weights,
-                digits=command.digits,
-                copies=copies,
-                parameters=p,
-                codebook=command.codebook,
+                command.parts, digits=command.digits, parameters=p, codebook=command.codebook
             )
             address = self._weights.append(words)
         places = [turn["shift"] for turn in command.passes]
-        channels = channel_words(
-            command.constants,
-            folds=folds,
-            places=places,
-            name=name,
-            parameters=p,
-            factors=command.factors,
-        )
+        channels = channel_words(command.constants, folds=folds, places=places, name=name, parameters=p)
         return address, self._channels.find(channels)
 
     def _index(self, known: list[Any], entry: object, layer: str, what: str, limit: int) -> int:

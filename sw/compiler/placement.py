@@ -1,7 +1,8 @@
 """Where every tensor lies in activation and values memory, and which of its forms a command makes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 from types import MappingProxyType
 
 import numpy as np
@@ -10,7 +11,7 @@ from hdl.console import RefusedError
 from hdl.formats import Format, named
 from hdl.parameters import AcceleratorParameters
 
-from ..graph import IMAGE, Encoding, IntegerGraph, Node, Pooling
+from ..graph import IMAGE, Convolution, Encoding, IntegerGraph, Node, Pooling
 from .digits import activation_digits
 from .live_ranges import Buffer, allocate, demand
 from .shapes import Shape, last_readers, tensor_shapes
@@ -23,8 +24,10 @@ Digit = tuple[int, tuple[int, ...]]
 class Codes:
     """A tensor in activation memory, from `base`: for each digit a pixel has `words` words.
 
-    `order` tells the channel of the graph that lies in each one's place; empty if that is its own.  The
-    `silent` channels are always 0.
+    They are those from word `first` on; channels of others are always 0, and nobody reads them.  From pixel
+    to pixel there are `pitch` words, of which others may belong to tensors that are read with it.  `order`
+    tells the channel of the graph that lies in each one's place; empty if that is its own.  The `silent`
+    channels are always 0.
     """
 
     base: int
@@ -32,13 +35,20 @@ class Codes:
     format: Format
     digits: tuple[Digit, ...]
     words: int
+    pitch: int
+    first: int = 0
     order: tuple[int, ...] = ()
     silent: frozenset[int] = frozenset()
 
     @property
-    def pitch(self) -> int:
-        """Words of a pixel."""
+    def pixel_words(self) -> int:
+        """Words of a pixel that are the tensor's."""
         return self.words * len(self.digits)
+
+    def tiles(self, *, rows: int, lanes: int) -> range:
+        """Tiles of `rows` channels that are written."""
+        last = min(self.shape[0], (self.first + self.words) * lanes)
+        return range(self.first * lanes // rows, -(-last // rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +148,38 @@ def pixel_groups(node: Node, source: Shape, parameters: AcceleratorParameters) -
     return groups
 
 
+def read_words(node: Convolution, silent: frozenset[int], *, lanes: int) -> range:
+    """Words of a pixel that a convolution must read if these channels are always 0; at least one."""
+    unheard = np.isin(np.arange(node.weights.shape[1]), [*silent])
+    channels = np.flatnonzero(node.weights.any(axis=(0, 2, 3)) & ~unheard)
+    return range(channels[0] // lanes, channels[-1] // lanes + 1) if len(channels) else range(1)
+
+
+def _read_together(convolutions: Sequence[Convolution]) -> list[tuple[str, ...]]:
+    """The sources of convolutions that read several, each once.
+
+    Raises
+    ------
+    RefusedError
+        If one of them is read together with others elsewhere.
+    """
+    found: dict[tuple[str, ...], str] = {}
+    for node in convolutions:
+        if node.addends:
+            found.setdefault(node.sources, node.name)
+    for sources, name in found.items():
+        for others in found:
+            if others != sources and {*others} & {*sources}:
+                raise RefusedError(
+                    f"layer {name!r}: its sources must be those of {found[others]!r}, of which it reads some"
+                )
+    return list(found)
+
+
+def _each_once(buffers: Mapping[str, Buffer]) -> list[Buffer]:
+    return list({id(buffer): buffer for buffer in buffers.values()}.values())
+
+
 def place_tensors(
     graph: IntegerGraph,
     parameters: AcceleratorParameters,
@@ -170,6 +212,8 @@ class _Placer:
         self._p = parameters
         self._shapes = tensor_shapes(graph)
         self._last = last_readers(graph)
+        self._convolutions = [node for node in graph.nodes if isinstance(node, Convolution)]
+        self._together = _read_together(self._convolutions)
         self._codes: dict[str, Codes] = {}
         self._values: dict[str, Values] = {}
         self._code_buffers: dict[str, Buffer] = {}
@@ -179,20 +223,20 @@ class _Placer:
         p, nodes = self._p, self._graph.nodes
         reader = next(node.name for node in nodes if node.source == IMAGE)
         words = -(-self._shapes[IMAGE][0] // p.lanes)
-        self._add_codes(IMAGE, self._graph.input_format, node=reader, words=words, first=0)
+        self._add_codes(IMAGE, self._graph.input_format, node=reader, words=range(words), first=0)
         for index, node in enumerate(nodes):
             if node.is_result:
                 continue
             groups = pixel_groups(node, self._shapes[node.source], p)
             for encoding in node.encodings:
-                words = -(-groups // p.groups_per_word)
-                self._add_codes(encoding.tensor, encoding.format, node=node.name, words=words, first=index)
                 silent = silent_channels(node, encoding)
+                stored = self._stored(node, encoding, silent, words=-(-groups // p.groups_per_word))
+                self._add_codes(encoding.tensor, encoding.format, node=node.name, words=stored, first=index)
                 self._codes[encoding.tensor] = replace(self._codes[encoding.tensor], silent=silent)
             self._add_values(node, index, groups=groups)
+        self._interleave()
         names = [node.name for node in nodes]
-        code_buffers = list(self._code_buffers.values())
-        value_buffers = list({id(buffer): buffer for buffer in self._value_buffers.values()}.values())
+        code_buffers, value_buffers = map(_each_once, (self._code_buffers, self._value_buffers))
         activation_words = allocate(
             code_buffers,
             nodes=names,
@@ -203,7 +247,7 @@ class _Placer:
         value_words = allocate(value_buffers, nodes=names, what="values memory", limit=p.value_words)
         return Placement(
             shapes=self._shapes,
-            codes={k: replace(v, base=self._code_buffers[k].base) for k, v in self._codes.items()},
+            codes={k: replace(v, base=v.base + self._code_buffers[k].base) for k, v in self._codes.items()},
             values={k: replace(v, base=self._value_buffers[k].base) for k, v in self._values.items()},
             activation_words=activation_words,
             value_words=value_words,
@@ -211,18 +255,54 @@ class _Placer:
             live_values=demand(value_buffers, nodes=len(nodes)),
         )
 
-    def _add_codes(self, tensor: str, format_name: str, *, node: str, words: int, first: int) -> None:
+    def _stored(self, node: Node, encoding: Encoding, silent: frozenset[int], *, words: int) -> range:
+        """Words of a pixel that are stored: where a pooling writes nothing else, the tiles that are read."""
+        p, readers = self._p, [each for each in self._convolutions if encoding.tensor in each.sources]
+        alone = len(node.encodings) == 1 and node.values is None
+        plain = isinstance(node, Pooling) and not node.channels_before and not node.channels_after
+        if not (alone and plain and readers and all(each.groups == 1 for each in readers)):
+            return range(words)
+        reads = [read_words(each, silent, lanes=p.lanes) for each in readers]
+        tile = lcm(p.rows, p.lanes) // p.lanes
+        end = -(-max(each.stop for each in reads) // tile) * tile
+        return range(min(each.start for each in reads) // tile * tile, min(end, words))
+
+    def _add_codes(self, tensor: str, format_name: str, *, node: str, words: range, first: int) -> None:
         fmt, shape = named(format_name), self._shapes[tensor]
         widths = {"code_width": self._p.code_width, "activation_width": self._p.activation_width}
         try:
             digits = tuple(activation_digits(fmt, **widths))
         except ValueError as error:
             raise RefusedError(f"layer {node!r}: {error}") from error
-        order = self._orders.get(tensor, ())
-        codes = Codes(base=0, shape=shape, format=fmt, digits=digits, words=words, order=order)
-        self._codes[tensor] = codes
-        size = shape[1] * shape[2] * codes.pitch
+        pitch = len(words) * len(digits)
+        self._codes[tensor] = Codes(
+            base=0,
+            shape=shape,
+            format=fmt,
+            digits=digits,
+            words=len(words),
+            pitch=pitch,
+            first=words.start,
+            order=self._orders.get(tensor, ()),
+        )
+        size = shape[1] * shape[2] * pitch
         self._code_buffers[tensor] = Buffer(first=first, last=self._last.get(tensor, first), size=size)
+
+    def _interleave(self) -> None:
+        """Tensors that are read together lie side by side, pixel by pixel."""
+        for tensors in self._together:
+            pitch = sum(self._codes[tensor].pitch for tensor in tensors)
+            buffers, base = [self._code_buffers[tensor] for tensor in tensors], 0
+            shared = Buffer(
+                first=min(each.first for each in buffers),
+                last=max(each.last for each in buffers),
+                size=sum(each.size for each in buffers),
+            )
+            for tensor in tensors:
+                codes = self._codes[tensor]
+                self._codes[tensor] = replace(codes, base=base, pitch=pitch)
+                self._code_buffers[tensor] = shared
+                base += codes.pitch
 
     def _add_values(self, node: Node, index: int, *, groups: int) -> None:
         """Values written over a residual that nobody reads later take its words."""

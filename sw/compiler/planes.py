@@ -36,7 +36,8 @@ class Planes:
         Place of each plane, and the signs of each pattern.
     factors : array (channels, planes)
     constants : Requantization
-        For the sums of these planes, which may be twice those of the weights.
+        For the sums of these planes, which may be twice those of the weights; of multipliers one for each
+        source.
     """
 
     patterns: Integers
@@ -63,16 +64,22 @@ def bases_of(weight_format: Format) -> tuple[Coordinates, ...]:
 
 
 def channel_bases(
-    weights: Integers, multiplier: Integers, *, weight_format: Format
+    weights: Integers, multipliers: Integers, *, weight_format: Format
 ) -> list[Coordinates | None]:
     """The basis of fewest planes that makes all weights of each output channel.
 
-    No coordinates stand for a channel of zeros only or of multiplier 0, and None for one that no basis
-    makes, or only one whose coordinates times the multiplier do not fit in the multiplier's bits.
+    No coordinates stand for a channel of zeros only or of multipliers 0, and None for one that no basis
+    makes, or only one whose coordinates times a multiplier do not fit in the multiplier's bits.
+
+    Parameters
+    ----------
+    multipliers
+        See `Convolution.multipliers`.
     """
     bases = [(coordinates, _patterns(coordinates)) for coordinates in bases_of(weight_format)]
+    largest = multipliers[np.arange(len(weights)), abs(multipliers).argmax(axis=1)]
     found: list[Coordinates | None] = []
-    for channel, factor in zip(weights, multiplier.tolist(), strict=True):
+    for channel, factor in zip(weights, largest.tolist(), strict=True):
         levels = np.unique(channel).tolist()
         fitting = (
             coordinates
@@ -129,8 +136,9 @@ def _integers(weights: Integers, constants: Requantization, *, planes: int) -> P
     multiplier, bias, shift = constants
     limit = 1 << (BIAS_WIDTH - 2)
     # Channels that are their biases alone are the same at any scale.
-    doubled = (multiplier != 0).astype(np.int64)
-    if ((bias < -limit) | (bias >= limit))[multiplier != 0].any():
+    counts = multiplier.any(axis=1)
+    doubled = counts.astype(np.int64)
+    if ((bias < -limit) | (bias >= limit))[counts].any():
         raise ValueError(f"bias must lie in {-limit} … {limit - 1} for weights that run as planes of bits")
     # Bits of the most negative number are all 0; the last pass has one that is always 1.
     patterns = weights + (1 << (planes - 1)) + (1 << planes)

@@ -62,11 +62,12 @@ def written(node: Node) -> tuple[str, ...]:
     return codes if node.values is None else (*codes, node.values)
 
 
+def read(node: Node) -> tuple[str, ...]:
+    """Names of the tensors that a node reads."""
+    sources = node.sources if isinstance(node, Convolution) else (node.source,)
+    return sources if node.residual is None else (*sources, node.residual)
+
+
 def last_readers(graph: IntegerGraph) -> dict[str, int]:
     """Index of the last node that reads each tensor."""
-    return {
-        tensor: index
-        for index, node in enumerate(graph.nodes)
-        for tensor in (node.source, node.residual)
-        if tensor is not None
-    }
+    return {tensor: index for index, node in enumerate(graph.nodes) for tensor in read(node)}

@@ -12,7 +12,8 @@ from hdl.layouts import LayerOpcode
 from hdl.parameters import RESULT_WIDTH, AcceleratorParameters
 
 from ..graph import Integers
-from .commands import Command
+from .commands import Command, Part
+from .digits import Digits
 from .limits import LARGEST_VALUE, fit
 from .weights import padded
 
@@ -81,13 +82,14 @@ def sum_bits(command: Command, parameters: AcceleratorParameters) -> SumBits:
     """
     multiplier, bias, shift = (each.astype(object) for each in command.constants)
     passes: tuple[int, ...] = ()
-    if command.weights is None:
+    if command.parts:
+        passes, ends = _convolved(command, parameters)
+    else:
         window = command.fields["kernel_height"] * command.fields["kernel_width"]
         count = window if command.fields["opcode"] == LayerOpcode.SUM else 1
-        ends = (np.full_like(bias, -LARGEST_VALUE * count), np.full_like(bias, (LARGEST_VALUE - 1) * count))
-    else:
-        passes, ends = _convolved(command, parameters)
-    low, high = (each + bias for each in multiples(ends, multiplier))
+        pooled = np.full_like(bias, -LARGEST_VALUE * count), np.full_like(bias, (LARGEST_VALUE - 1) * count)
+        ends = multiples(pooled, multiplier[:, 0])
+    low, high = (each + bias for each in ends)
     residual = LARGEST_VALUE if command.fields.get("add_residual") else 0
     return SumBits(
         passes=passes,
@@ -125,42 +127,46 @@ def bits(ends: Ends) -> int:
 
 
 def _convolved(command: Command, parameters: AcceleratorParameters) -> tuple[tuple[int, ...], Ends]:
-    """Bits of each pass, and the ends of the whole sums, not yet multiplied.
+    """Bits of each pass, and the ends of the whole sums, multiplied.
 
-    A row that a pass does not count, because its multiplier or its factor is 0, may hold anything.
+    A row that a pass does not count, because its multiplier is 0, may hold anything.
     """
     assert command.digits is not None
-    places = command.digits.places
-    factors = command.factors
-    if factors is None:
-        factors = np.ones((len(command.constants.multiplier), len(places)), dtype=np.int64)
-    below, above = _level_sums(command, factors << np.array(places), parameters)
-    passes, reach = [], 0
-    for index, (turn, table) in enumerate(zip(command.passes, command.tables, strict=True)):
-        digit = index % len(places)
-        ends = accumulated(below[:, digit], above[:, digit], largest=max(table), parameters=parameters)
-        counts = (factors[:, digit] != 0) & (command.constants.multiplier != 0)
-        passes.append(bits((ends[0][counts], ends[1][counts])))
-        if digit == 0:
-            reach += max(table) << turn["shift"] - places[0]
-    return tuple(passes), (below[:, -1].astype(object) * reach, above[:, -1].astype(object) * reach)
+    places, multiplier = command.digits.places, command.constants.multiplier
+    turns = list(zip(command.passes, command.tables, strict=True))
+    low = high = np.zeros(len(multiplier), dtype=object)
+    passes, start = list[int](), 0
+    for part in command.parts:
+        end = start + part.copies * len(places)
+        weighting = multiplier[:, start : start + len(places)] << np.array(places)
+        below, above = _level_sums(part, command.digits, weighting, parameters)
+        reach = 0
+        for index in range(start, end):
+            turn, table = turns[index]
+            digit = (index - start) % len(places)
+            ends = accumulated(below[:, digit], above[:, digit], largest=max(table), parameters=parameters)
+            counts = multiplier[:, index] != 0
+            passes.append(bits((ends[0][counts], ends[1][counts])))
+            if digit == 0:
+                reach += max(table) << turn["shift"] - places[0]
+        low, high = low + below[:, -1].astype(object) * reach, high + above[:, -1].astype(object) * reach
+        start = end
+    return tuple(passes), (low, high)
 
 
 def _level_sums(
-    command: Command, weighting: Integers, parameters: AcceleratorParameters
+    part: Part, split: Digits, weighting: Integers, parameters: AcceleratorParameters
 ) -> tuple[Integers, Integers]:
-    """Each channel's sum of levels below 0, and of those above: of each digit, and of the whole weights.
+    """Each channel's sum of levels below 0, and of those above: of each digit, and of multiplied weights.
 
     Parameters
     ----------
     weighting
-        What a digit counts in the whole weight, (channels, digits).
+        By what a digit is multiplied in the latter, (channels, digits).
     """
-    assert command.weights is not None
-    assert command.digits is not None
-    digits = command.digits.digits
+    digits = split.digits
     levels = np.array([digits[value] for value in sorted(digits)])
-    index = padded(command.weights, digits=command.digits, parameters=parameters)
+    index = padded(part.weights, digits=split, parameters=parameters)
     below, above = [], []
     # Rows that pad the last tile have no weighting, and are left out.
     for row, each in zip(index.reshape(len(index), -1), weighting, strict=False):

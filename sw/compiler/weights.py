@@ -1,5 +1,7 @@
 """Weights and channel parameters in the order in which the array consumes them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,29 +12,27 @@ from hdl.parameters import BIAS_WIDTH, AcceleratorParameters
 from ..bits import Words, code_words, slice_words, struct_bits
 from ..graph import Integers
 from ..requantize import Requantization
+from .commands import Part
 from .digits import Digits
 
 _TABLE_SIZE = 1 << 16
 
 
 def weight_words(
-    weights: Integers,
+    parts: Sequence[Part],
     *,
     digits: Digits,
-    copies: int,
     parameters: AcceleratorParameters,
     codebook: tuple[int, ...] | None = None,
 ) -> tuple[Words, list[Integers]]:
-    """Words of a layer, and what the rows add too much in the passes of each digit.
+    """Words of a layer, and what the rows add too much in each pass.
 
     Parameters
     ----------
-    weights
-        Levels, shape (out, in, kernel height, kernel width).
+    parts
+        What is read of each tensor.
     digits
         How each level splits; one pass per digit.
-    copies
-        How often all digits' passes are repeated, once per digit of the activations.
     codebook
         Levels of which words hold indices; None where they hold codes.
 
@@ -41,7 +41,7 @@ def weight_words(
     words
         One row of 32-bit slices per word, in the order tile, pass, kernel row, kernel column, word.
     folds
-        For each digit an array (tiles, rows), see `AcceleratorParameters.fold`.
+        For each pass an array (tiles, rows), see `AcceleratorParameters.fold`.
 
     Raises
     ------
@@ -49,22 +49,26 @@ def weight_words(
         If a weight has no digits.
     """
     p = parameters
-    index = padded(weights, digits=digits, parameters=p)
-    split = index.reshape(-1, p.rows, index.shape[1] // p.lanes, p.lanes, *index.shape[2:])
-    ordered = np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
-
     code_of = p.format.codes if codebook is None else {level: at for at, level in enumerate(codebook)}
     fold_of = {level: p.fold(level) for level in p.format.grid}
     narrowest = np.min_scalar_type(2**p.weight_width - 1)
-    turns, folds = [], []
-    for levels in zip(*(digits.digits[value] for value in sorted(digits.digits)), strict=True):
-        codes = np.array([code_of[level] for level in levels], dtype=narrowest)
-        excess = np.array([fold_of[level] for level in levels], dtype=np.int64)
-        turns.append(codes[ordered])
-        folds.append(_row_sums(excess, turns[-1], ordered))
-    stacked = np.stack(turns * copies, axis=1)
-    flat = stacked.reshape(-1, p.rows * p.lanes)
-    return code_words(flat, width=p.weight_width), folds
+    by_digit = list(zip(*(digits.digits[value] for value in sorted(digits.digits)), strict=True))
+    passes, folds = [], []
+    for part in parts:
+        index = padded(part.weights, digits=digits, parameters=p)
+        split = index.reshape(-1, p.rows, index.shape[1] // p.lanes, p.lanes, *index.shape[2:])
+        ordered = np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
+        found, excesses = [], []
+        for levels in by_digit:
+            codes = np.array([code_of[level] for level in levels], dtype=narrowest)
+            excess = np.array([fold_of[level] for level in levels], dtype=np.int64)
+            found.append(codes[ordered])
+            excesses.append(_row_sums(excess, found[-1], ordered))
+        stacked = np.stack(found * part.copies, axis=1)
+        passes.append(stacked.reshape(len(stacked), -1, p.rows * p.lanes))
+        folds += excesses * part.copies
+    words = np.concatenate(passes, axis=1).reshape(-1, p.rows * p.lanes)
+    return code_words(words, width=p.weight_width), folds
 
 
 def padded(weights: Integers, *, digits: Digits, parameters: AcceleratorParameters) -> NDArray[np.int32]:
@@ -119,7 +123,6 @@ def channel_words(
     places: list[int],
     name: str,
     parameters: AcceleratorParameters,
-    factors: Integers | None = None,
 ) -> Words:
     """Requantization words of a layer, in the order tile, pass, group.
 
@@ -128,15 +131,13 @@ def channel_words(
     Parameters
     ----------
     constants
-        One each per output channel.
+        See `Command.constants`.
     folds
-        See `weight_words`; those of the first digits, again and again, are the passes'.
+        See `weight_words`.
     places
         The power of two that each pass counts.
     name
         The layer's, for a refusal.
-    factors
-        By what the multiplier is multiplied, (channels, digits), in the order of `folds`; None for 1.
 
     Raises
     ------
@@ -150,11 +151,9 @@ def channel_words(
     def by_tile(values: Integers, *, others: int = 0) -> Integers:
         return np.pad(values, (0, tiles * p.rows - len(values)), constant_values=others).reshape(shape)
 
-    multiplier, shift = by_tile(constants.multiplier), by_tile(constants.shift)
-    if factors is not None:
-        turns = [by_tile(factors[:, i % factors.shape[1]]) for i in range(len(places))]
-        multiplier = multiplier * np.concatenate(turns, axis=1)
-    excess = np.stack([folds[i % len(folds)] for i in range(len(places))], axis=1)
+    multiplier = np.concatenate([by_tile(each) for each in constants.multiplier.T], axis=1)
+    shift = by_tile(constants.shift)
+    excess = np.stack(folds, axis=1)
     excess = excess.reshape(tiles, len(places), p.groups, p.requantizers).astype(object)  # never overflows
     bias = -(excess << np.array(places)[:, None, None]) * multiplier
     # Rows without a channel write code 0 whatever the thresholds, where no weight of a reader can be 0.

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..compiler.placement import Codes, Values
 from .memories import Memories
@@ -12,10 +13,14 @@ def codes_of(memories: Memories, placed: Codes) -> Tensor:
     channels, height, width = placed.shape
     lanes = memories.codes.shape[2] * (memories.codes.shape[1] // memories.activation_words)
     words = memories.codes.view(len(memories.codes), -1, lanes)
-    pixels = words[:, placed.base : placed.base + height * width * placed.pitch]
-    digits = pixels.reshape(-1, height * width, len(placed.digits), placed.words * lanes).to(torch.int32)
+    last = placed.base + (height * width - 1) * placed.pitch
+    pixels = words[:, placed.base : last + placed.pixel_words].unfold(1, placed.pixel_words, placed.pitch)
+    digits = (
+        pixels.transpose(2, 3).reshape(len(words), height * width, len(placed.digits), -1).to(torch.int32)
+    )
     places = torch.tensor([place for place, _ in placed.digits], dtype=torch.int32)
-    codes = (digits << places[:, None]).sum(2, dtype=torch.int32)[:, :, :channels]
+    stored = (digits << places[:, None]).sum(2, dtype=torch.int32)
+    codes = functional.pad(stored, (placed.first * lanes, channels))[:, :, :channels]
     return _in_order(codes, placed).transpose(1, 2).reshape(-1, channels, height, width)
 
 

@@ -13,7 +13,9 @@ Tensors of node ``name``: ``name.multiplier``, ``name.bias`` and ``name.shift`` 
 channel); of a convolution ``name.weight`` (float32, output × input × height × width, the fake-quantized
 weights) and ``name.scale`` (float32, real value of one weight level, for the layer or for each output
 channel).  Where output channels have different numbers of bits, ``name.bits`` (int64) says which, for readers
-that make use of it.  ``tensor.thresholds`` (int64) belongs to each encoding.
+that make use of it.  If a convolution has further sources, ``addends`` are their names, and the multipliers
+of the first one are ``name.addend0.multiplier``, of the next one ``name.addend1.multiplier``.
+``tensor.thresholds`` (int64) belongs to each encoding.
 """
 
 from ..graph import IntegerGraph

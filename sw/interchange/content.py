@@ -13,7 +13,7 @@ from hdl.console import RefusedError
 from hdl.files import replacing
 
 KIND = "nonuniform-hdl network"
-VERSION = 2
+VERSION = 3
 
 Header = dict[str, Any]
 Tensors = dict[str, NDArray[Any]]

@@ -8,6 +8,7 @@ from hdl.console import RefusedError
 from hdl.formats import Format
 
 from ..compiler.shapes import Shape, output_shape
+from ..compiler.shapes import read as read_by
 from ..compiler.shapes import written as written_by
 from ..graph import IMAGE, Convolution, ImageRounding, IntegerGraph, Node, Pooling
 from .content import KIND, VERSION, Header, Interchange, read
@@ -115,6 +116,8 @@ def _check_flow(graph: IntegerGraph) -> None:
     for node in graph.nodes:
         wanted = "codes" if isinstance(node, Convolution) else "values"
         source = _read(written, node, "source", node.source, kind=wanted)
+        if isinstance(node, Convolution):
+            _check_addends(node, written, source)
         _check_channels(node, source[0])
         shape = output_shape(node, source)
         if node.residual is not None:
@@ -124,8 +127,8 @@ def _check_flow(graph: IntegerGraph) -> None:
                     f"{node.name}: residual {node.residual!r} must have shape {_shown(shape)}, "
                     f"not {_shown(beside)}"
                 )
-        for tensor in (node.source, node.residual):
-            unread.pop(str(tensor), None)
+        for tensor in read_by(node):
+            unread.pop(tensor, None)
         if node.is_result != (node is graph.nodes[-1]):
             raise RefusedError(
                 f"{node.name}: {'must write codes or values' if node.is_result else 'must write nothing'}, "
@@ -148,6 +151,21 @@ def _read(written: dict[str, _Tensor], node: Node, role: str, name: str, *, kind
             f"{node.name}: {role} {name!r} must be a tensor of {kind}, not of {written[name].kind}"
         )
     return written[name].shape
+
+
+def _check_addends(node: Convolution, written: dict[str, _Tensor], shape: Shape) -> None:
+    """Refuse further sources that are the image, or no codes of the source's shape, or named twice."""
+    for addend in node.addends:
+        found = _read(written, node, "addend", addend.tensor, kind="codes")
+        if found != shape:
+            raise RefusedError(
+                f"{node.name}: addend {addend.tensor!r} must have shape {_shown(shape)}, not {_shown(found)}"
+            )
+    if node.addends and (IMAGE in node.sources or len({*node.sources}) < len(node.sources)):
+        raise RefusedError(
+            f"{node.name}: source and addends must be different tensors, and none of them the image, "
+            f"not {', '.join(map(repr, node.sources))}"
+        )
 
 
 def _check_channels(node: Node, channels: int) -> None:

@@ -9,7 +9,7 @@ from hdl.console import RefusedError
 from hdl.formats import Format
 from hdl.parameters import BIAS_WIDTH, VALUE_WIDTH
 
-from ..graph import MULTIPLIER_WIDTH, SHIFT_LIMIT, Convolution, Encoding, Integers, Node, Pooling
+from ..graph import MULTIPLIER_WIDTH, SHIFT_LIMIT, Addend, Convolution, Encoding, Integers, Node, Pooling
 from ..grid import grid_levels
 from .content import Header, Tensors
 from .members import (
@@ -78,12 +78,24 @@ def _convolution(entry: Header, tensors: Tensors, common: dict[str, Any]) -> Con
     name = common["name"]
     weight_format = format_of(entry, name, "weight_format", signed=True)
     weights = tensor(tensors, f"{name}.weight", kind="f", dimensions=(4,))
+    further = optional(entry, name, "addends", list) or []
     return Convolution(
+        addends=tuple(
+            _addend(index, each, tensors, name, len(weights)) for index, each in enumerate(further)
+        ),
         weights=_levels(weights, tensors, weight_format, name=name),
         weight_format=weight_format.name,
         groups=count(entry, name, "groups", low=1),
         **common,
         **_constants(tensors, name, number=len(weights)),
+    )
+
+
+def _addend(index: int, source: object, tensors: Tensors, name: str, outputs: int) -> Addend:
+    if not isinstance(source, str):
+        raise RefusedError(f"{name}: addends must hold names of tensors, not {source!r}")
+    return Addend(
+        tensor=source, multiplier=_multiplier(tensors, f"{name}.addend{index}.multiplier", number=outputs)
     )
 
 
@@ -109,17 +121,21 @@ _OPERATIONS = {"convolution": _convolution, "pooling": _pooling}
 
 def _constants(tensors: Tensors, name: str, *, number: int | None = None) -> dict[str, Any]:
     """Multiplier, bias and shift, as many as there are output channels; of a pooling alike."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"multiplier": _multiplier(tensors, f"{name}.multiplier", number=number)}
     for part, low, high in (
-        ("multiplier", -(2 ** (MULTIPLIER_WIDTH - 1)), 2 ** (MULTIPLIER_WIDTH - 1) - 1),
         ("bias", -(2 ** (BIAS_WIDTH - 1)), 2 ** (BIAS_WIDTH - 1) - 1),
         ("shift", 0, SHIFT_LIMIT),
     ):
+        number = len(found["multiplier"])
         found[part] = integer_tensor(
             tensors, f"{name}.{part}", number=number, low=low, high=high, of="an output channel"
         )
-        number = len(found[part])
     return found
+
+
+def _multiplier(tensors: Tensors, name: str, *, number: int | None) -> Integers:
+    limit = 2 ** (MULTIPLIER_WIDTH - 1)
+    return integer_tensor(tensors, name, number=number, low=-limit, high=limit - 1, of="an output channel")
 
 
 def _levels(weights: NDArray[Any], tensors: Tensors, fmt: Format, *, name: str) -> Integers:

@@ -9,10 +9,10 @@ import torch
 from hdl.console import RefusedError
 from hdl.formats import Uniform
 
-from ..graph import ImageRounding, Integers
+from ..graph import ImageRounding
 from ..quantizers import MixedActivation, Quantizer
 from .bounds import Array, Bound
-from .codes import Codes, alive, codes_of, steps_of
+from .codes import Codes, Grid, alive, codes_of, grids_of
 from .values import ConvolutionDraft, Draft, PoolingDraft, Value, Written, fresh
 
 REAL_BITS = 12
@@ -26,6 +26,8 @@ class Builder:
     ----------
     dtype
         The type that the model computes in.
+    level_width
+        Bits of a level that suffice; see `lowering.lower`.
 
     Members
     -------
@@ -33,11 +35,12 @@ class Builder:
         As made; `Draft.order` says when they run.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, *, level_width: int | None = None) -> None:
         self.dtype = dtype
+        self.level_width = level_width
         self.drafts: list[Draft] = []
         self._names: dict[str, int] = {}
-        self._stepped: dict[tuple[Draft | None, Quantizer, float | None], Written] = {}
+        self._stepped: dict[tuple[Draft | None, Quantizer, float | None], tuple[Written, ...]] = {}
         self._clock = 0
 
     def now(self) -> int:
@@ -97,8 +100,8 @@ class Builder:
         draft.bound = max(draft.bound, value.bound.cut(value.ceiling).largest)
         return draft
 
-    def codes(self, value: Value, quantizer: Quantizer | None, name: str) -> Written:
-        """The codes that a quantizer, `name` in the model, makes of a value."""
+    def codes(self, value: Value, quantizer: Quantizer | None, name: str) -> tuple[Written, ...]:
+        """The tensors of codes that a quantizer, `name` in the model, makes of a value."""
         quantizer, name = self._quantizer(value, quantizer, name)
         codes = codes_of(quantizer, name=name, dtype=self.dtype)
         if value.rectified and codes.zero:
@@ -107,16 +110,17 @@ class Builder:
             raise RefusedError(
                 f"input must have bits for each of its {value.shape[0]} channels, not {len(quantizer.bits)}"
             )
-        mask, steps = alive(quantizer), steps_of(quantizer)
+        mask = alive(quantizer)
+        grids = grids_of(quantizer, name=name, dtype=self.dtype, level_width=self.level_width)
         value = replace(value, quantizer=None)
-        if steps is not None:
+        if grids is not None:
             key = value.draft, quantizer, value.ceiling
             if key not in self._stepped:
-                self._stepped[key] = self._counted(value, steps, codes, name)
+                self._stepped[key] = self._counted(value, grids, name)
             return self._stepped[key]
         if mask is not None:
             value = self._masked(value, mask.numpy())
-        return self._encoded(value, codes, name)
+        return (self._encoded(value, codes, name),)
 
     def image(self, value: Value, quantizer: Quantizer | None, name: str) -> Value:
         """The image as a layer reads it: as it is, or the levels of a quantizer of the model's input."""
@@ -141,23 +145,29 @@ class Builder:
         zeros = np.zeros_like(gain)
         return replace(value, gain=gain, offset=zeros, quantizer=None, format=fmt, rounding=rounding)
 
-    def _counted(self, value: Value, steps: Integers, codes: Codes, name: str) -> Written:
+    def _counted(self, value: Value, grids: list[Grid], name: str) -> tuple[Written, ...]:
         """Codes of channels whose steps are different numbers of levels, 0 for a channel of zeros.
 
         One node counts the whole steps of each channel, the next one multiplies them by their levels: what
-        is beyond a channel's highest count is above the highest level, which all channels share.
+        is beyond a channel's highest count is above the highest level, which all channels of a tensor share.
         """
-        size: Array = (steps * codes.scale).astype(np.float64)
+        sizes: list[Array] = [(grid.steps * grid.codes.scale).astype(np.float64) for grid in grids]
+        size, last = sum(sizes), max(grid.codes.edges[-1] * grid.codes.scale for grid in grids)
         each = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
-        if not self._is_free(value) or (value.ceiling or np.inf) <= codes.edges[-1] * codes.scale:
+        if not self._is_free(value) or (value.ceiling or np.inf) <= last:
             value = self.copied(value)
         counted = replace(value, ceiling=None).scaled(each, np.where(size > 0, -0.5, 0.0))
-        counts = self.values(counted)
+        counts, found = self.values(counted), []
         counts.counts = True
-        draft = self.pooling(f"{counts.name}.levels", counts, kind="maximum")
-        draft.gain, draft.offset = size, np.zeros_like(size)
-        draft.encodings.append(Written(codes=codes, draft=draft, ceiling=None, quantizer=name))
-        return draft.encodings[-1]
+        for grid, gain in zip(grids, sizes, strict=True):
+            draft = self.pooling(f"{counts.name}.levels", counts, kind="maximum")
+            draft.gain, draft.offset = gain, np.zeros_like(gain)
+            parts = grid.parts if len(grids) > 1 else None
+            draft.encodings.append(
+                Written(codes=grid.codes, draft=draft, ceiling=None, quantizer=name, parts=parts)
+            )
+            found.append(draft.encodings[-1])
+        return tuple(found)
 
     def _quantizer(self, value: Value, quantizer: Quantizer | None, name: str) -> tuple[Quantizer, str]:
         """What quantizes a value for a layer: the layer's quantizer, or the value's own."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hdl.console import RefusedError
 from hdl.formats import Format, Uniform, ranked
 
+from ..graph import Integers
 from ..quantizers import MixedActivation, Quantizer
 from ..quantizers.lsq import LSQActivation, LSQWeight
 
@@ -54,6 +55,24 @@ class Codes:
         return isinstance(self.format, Uniform) and self.format.bits > WIDE_BITS
 
 
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A tensor of codes for some of the channels of a quantizer, in the others of which it holds 0.
+
+    Members
+    -------
+    codes : Codes
+    steps : array of int
+        Levels of each channel's step; 0 for a channel that it does not hold.
+    parts : array of int
+        Levels of the quantizer that make one of the tensor's; 0 for a channel that it does not hold.
+    """
+
+    codes: Codes
+    steps: Integers
+    parts: Integers
+
+
 @torch.no_grad()
 def codes_of(quantizer: Quantizer, *, name: str, dtype: torch.dtype) -> Codes:
     """What the quantizer puts out when it computes in a type.
@@ -79,12 +98,44 @@ def codes_of(quantizer: Quantizer, *, name: str, dtype: torch.dtype) -> Codes:
     )
 
 
-def steps_of(quantizer: Quantizer) -> NDArray[np.int64] | None:
-    """Levels of each channel's step, 0 if it has no bits; None if all channels with bits have one step."""
+def grids_of(
+    quantizer: Quantizer, *, name: str, dtype: torch.dtype, level_width: int | None
+) -> list[Grid] | None:
+    """The tensors for channels whose steps differ, those of the largest levels first; None if they do not.
+
+    One tensor for all of them if its levels, of which each step is a whole number, have no more bits than
+    `level_width`.  Otherwise channels share one if their steps are whole numbers of its levels, which are
+    those of the channel with the most bits, and take no more digits of so many bits than theirs would.
+    """
     if not isinstance(quantizer, MixedActivation):
         return None
     steps = quantizer.step_levels().numpy()
-    return steps if len({*steps.tolist()} - {0}) > 1 else None
+    if len({*steps.tolist()} - {0}) < 2:
+        return None
+    codes = codes_of(quantizer, name=name, dtype=dtype)
+    if level_width is None or codes.format.level_width <= level_width:
+        return [Grid(codes=codes, steps=steps, parts=np.minimum(steps, 1))]
+    bits = quantizer.bits.numpy()
+    counts, digits = 2**bits - 1, -(-bits // level_width)
+    grids, left = [], bits > 0
+    while left.any():
+        most = int(counts[left].max())
+        held = left & (most % np.maximum(counts, 1) == 0) & (digits == -(-most.bit_length() // level_width))
+        grids.append(_grid(codes, most, counts=np.where(held, counts, 0)))
+        left &= ~held
+    return sorted(grids, key=lambda grid: -grid.codes.scale)
+
+
+def _grid(codes: Codes, most: int, *, counts: Integers) -> Grid:
+    """Of uniform levels up to `most`, for the channels that have a number of steps."""
+    held, part = counts > 0, codes.format.grid[len(codes.edges)] // most
+    uniform = Codes(
+        format=Uniform(bits=most.bit_length(), signed=False),
+        scale=codes.scale * part,
+        zero=0,
+        edges=tuple(level + 0.5 for level in range(most)),
+    )
+    return Grid(codes=uniform, steps=held * (most // np.maximum(counts, 1)), parts=held * part)
 
 
 def alive(quantizer: nn.Module) -> Tensor | None:

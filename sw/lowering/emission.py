@@ -1,7 +1,7 @@
 """From drafts to the header's nodes and the tensors of an interchange file."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from hdl.console import RefusedError
 from hdl.formats import Basis
 
 from ..compiler.planes import channel_bases
-from ..graph import IMAGE, MULTIPLIER_WIDTH, ImageRounding
+from ..graph import IMAGE, MULTIPLIER_WIDTH, ImageRounding, Integers
 from ..interchange import KIND, VERSION, Header, Interchange, Tensors
 from ..requantize import Requantization, requantization
 from .bounds import Array, Bound
@@ -20,8 +20,28 @@ from .unread import silence_unread
 from .values import ConvolutionDraft, Draft, PoolingDraft, Shape, Value, Written
 
 
-def emitted(builder: Builder, result: Value, image_shape: Shape) -> tuple[Interchange, dict[str, str]]:
-    """The contents of an interchange file, and the quantizer of each tensor of codes.
+class Lowering(NamedTuple):
+    """A model as a graph, and where its codes come from.
+
+    Members
+    -------
+    content : Interchange
+        What `sw.interchange.integers` makes a graph of.
+    quantizers : dict
+        For tensors of codes the name of a quantizer in the model that computes them in floats; there is none
+        for the input of a linear layer that the model leaves real.
+    parts : dict
+        For tensors that hold some of a quantizer's channels: the quantizer's levels that make one of the
+        tensor's, in each channel, 0 for one that it does not hold.
+    """
+
+    content: Interchange
+    quantizers: dict[str, str]
+    parts: dict[str, Integers]
+
+
+def emitted(builder: Builder, result: Value, image_shape: Shape) -> Lowering:
+    """What the drafts come to.
 
     Raises
     ------
@@ -86,9 +106,12 @@ def _needed(builder: Builder, last: Draft) -> list[Draft]:
     found, waiting = {last}, [last]
     while waiting:
         draft = waiting.pop()
-        source = draft.source.draft if isinstance(draft, ConvolutionDraft) and draft.source else None
-        source = draft.source if isinstance(draft, PoolingDraft) else source
-        for before in (source, draft.residual):
+        sources: list[Draft] = []
+        if isinstance(draft, ConvolutionDraft):
+            sources = [source.draft for source in draft.sources]
+        elif isinstance(draft, PoolingDraft):
+            sources = [draft.source]
+        for before in (*sources, draft.residual):
             if before is not None and before not in found:
                 found.add(before)
                 waiting.append(before)
@@ -110,7 +133,7 @@ class _Emission:
         self.tensors: Tensors = {}
         self.logit_scale = 1.0
 
-    def content(self) -> tuple[Interchange, dict[str, str]]:
+    def content(self) -> Lowering:
         assert self.image.format is not None
         nodes = [self._node(draft) for draft in self.drafts]
         header = {
@@ -129,11 +152,14 @@ class _Emission:
         quantizers = {
             name: written.quantizer for written, name in self.names.items() if written.quantizer is not None
         }
-        return Interchange(header=header, tensors=self.tensors), quantizers
+        return Lowering(
+            content=Interchange(header=header, tensors=self.tensors),
+            quantizers=quantizers,
+            parts={name: written.parts for written, name in self.names.items() if written.parts is not None},
+        )
 
     def _node(self, draft: Draft) -> Header:
-        plain = draft is self.last and draft.residual is None
-        numbers = self._plain(draft) if plain else self._requantized(draft)
+        numbers = self._plain(draft) if self._is_plain(draft) else self._requantized(draft)
         self._add(draft.name, numbers._asdict())
         entry: Header = {
             "name": draft.name,
@@ -151,14 +177,27 @@ class _Emission:
 
     def _convolution(self, draft: ConvolutionDraft) -> Header:
         bits = {} if draft.bits is None else {"bits": draft.bits}
+        self._add(draft.name, self._further_multipliers(draft))
         self._add(draft.name, {"weight": draft.weights, "scale": draft.scale} | bits)
+        sources = [self.names[source] for source in draft.sources] or [IMAGE]
         return {
             "op": "convolution",
-            "source": IMAGE if draft.source is None else self.names[draft.source],
+            "source": sources[0],
+            "addends": sources[1:],
             "weight_format": draft.weight_format.name,
             "stride": draft.stride,
-            "padding": 0 if draft.source is None and self.border else draft.padding,
+            "padding": 0 if draft.image is not None and self.border else draft.padding,
             "groups": draft.groups,
+        }
+
+    def _further_multipliers(self, draft: ConvolutionDraft) -> dict[str, Integers]:
+        """Of all sources but the first, whose gain is the largest: parts of its multipliers."""
+        main = self.tensors[f"{draft.name}.multiplier"]
+        return {
+            f"addend{index}.multiplier": np.rint(
+                main * (source.codes.scale / draft.sources[0].codes.scale)
+            ).astype(np.int64)
+            for index, source in enumerate(draft.sources[1:])
         }
 
     def _encoding(self, written: Written) -> Header:
@@ -198,6 +237,11 @@ class _Emission:
             excess=draft.excess if isinstance(draft, ConvolutionDraft) else None,
             expected=_mean_sums(draft, gain, offset),
         )
+
+    def _is_plain(self, draft: Draft) -> bool:
+        """Whether the sums are the result as they are."""
+        several = isinstance(draft, ConvolutionDraft) and len(draft.sources) > 1
+        return draft is self.last and draft.residual is None and not several
 
     def _plain(self, draft: Draft) -> Requantization:
         """The last node's sums themselves, which have one scale."""
@@ -252,19 +296,19 @@ def _mean_sums(draft: Draft, gain: Array, offset: Array) -> Array | None:
     return np.divide(draft.expected - offset, gain, out=np.zeros_like(gain), where=gain != 0)
 
 
-def _multiplier_width(draft: Draft) -> int:
+def _multiplier_width(draft: Draft) -> int | Integers:
     """Bits of a multiplier; planes of a basis are passes, each with the multiplier times its coordinate."""
     if not isinstance(draft, ConvolutionDraft):
         return MULTIPLIER_WIDTH
-    fmt, coordinates = draft.weight_format, {0}
+    fmt = draft.weight_format
     if isinstance(fmt, Basis):
-        coordinates = {*fmt.coordinates}
-    elif draft.bits is not None:
-        scale = np.broadcast_to(draft.scale, len(draft.weights)).reshape(-1, 1, 1, 1)
-        levels = np.rint(draft.weights / scale).astype(np.int64)
-        bases = channel_bases(levels, np.ones(len(levels), dtype=np.int64), weight_format=fmt)
-        coordinates = {0}.union(*(each for each in bases if each))
-    return MULTIPLIER_WIDTH - max(coordinates).bit_length()
+        return MULTIPLIER_WIDTH - max(fmt.coordinates).bit_length()
+    if draft.bits is None:
+        return MULTIPLIER_WIDTH
+    scale = np.broadcast_to(draft.scale, len(draft.weights)).reshape(-1, 1, 1, 1)
+    levels = np.rint(draft.weights / scale).astype(np.int64)
+    bases = channel_bases(levels, np.ones((len(levels), 1), dtype=np.int64), weight_format=fmt)
+    return np.array([MULTIPLIER_WIDTH - max(each or (0,)).bit_length() for each in bases])
 
 
 def _image(drafts: list[Draft], shape: Shape) -> Value:
@@ -282,7 +326,7 @@ def _image(drafts: list[Draft], shape: Shape) -> Value:
 
 def _border(drafts: list[Draft], image: Value) -> tuple[int, list[int]]:
     """Pixels that the host adds around an image whose 0 is no pixel 0, and what they hold."""
-    readers = [draft for draft in drafts if isinstance(draft, ConvolutionDraft) and draft.source is None]
+    readers = [draft for draft in drafts if isinstance(draft, ConvolutionDraft) and draft.image is not None]
     if not image.offset.any() or not any(draft.padding for draft in readers):
         return 0, []
     for draft in readers:

@@ -119,34 +119,35 @@ def _layer(
         image = builder.image(value, layer.input_quantizer, f"{name}.input_quantizer")
         return _of_image(builder, name, image, weights, bias, walk)
     if isinstance(layer, nn.Linear) and layer.input_quantizer is None and value.quantizer is None:
-        source = builder.real_codes(value)
+        sources: tuple[Written, ...] = (builder.real_codes(value),)
     else:
-        source = builder.codes(value, layer.input_quantizer, f"{name}.input_quantizer")
-    return _of_codes(builder, name, source, weights, bias, walk, shape=value.shape)
+        sources = builder.codes(value, layer.input_quantizer, f"{name}.input_quantizer")
+    return _of_codes(builder, name, sources, weights, bias, walk, shape=value.shape)
 
 
 def _of_codes(
     builder: Builder,
     name: str,
-    source: Written,
+    sources: tuple[Written, ...],
     weights: Weights,
     bias: Array,
     walk: dict[str, int],
     *,
     shape: tuple[int, int, int],
 ) -> Value:
-    """A layer that reads a tensor of codes of one scale."""
-    zero = source.codes.zero
+    """A layer that reads tensors of codes, each of which has one scale."""
+    main = sources[0].codes
+    zero = main.zero
     if zero and walk["padding"]:
         raise RefusedError("input may be negative, so it must not be padded")
-    scales = weights.scale.astype(np.float64) * source.codes.scale
-    highest = max(source.codes.format.max_level - zero, zero)
+    scales = weights.scale.astype(np.float64) * main.scale
+    highest = max(main.format.max_level - zero, zero)
     sums = np.abs(weights.levels).sum(axis=(1, 2, 3))
     return _drafted(
         builder,
         name,
         weights,
-        source=source,
+        sources=sources,
         scales=np.broadcast_to(scales, sums.shape),
         constant=bias,
         excess=zero * weights.levels.sum(axis=(1, 2, 3)),
@@ -208,7 +209,7 @@ def _of_pixels(
         builder,
         name,
         weights,
-        source=None,
+        sources=(),
         image=image,
         scales=np.broadcast_to(reals * gain, bias.shape),
         constant=bias + reals * (weights.levels.sum(axis=(2, 3)) * offset).sum(axis=1),
@@ -220,11 +221,11 @@ def _of_pixels(
 
 
 def _drafted(
-    builder: Builder, name: str, weights: Weights, *, source: Written | None, **members: Any
+    builder: Builder, name: str, weights: Weights, *, sources: tuple[Written, ...], **members: Any
 ) -> Value:
     draft = builder.convolution(
         name,
-        source=source,
+        sources=sources,
         weight_format=weights.format,
         weights=weights.real,
         scale=weights.scale,

@@ -1,7 +1,7 @@
 """The walk over a model's calls, from the image to the result."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,25 +18,9 @@ from . import layers, operations
 from .bounds import Bound
 from .builder import Builder
 from .calls import CALLS, IN_PLACE
-from .emission import emitted
+from .emission import Lowering, emitted
 from .tracing import described, traced
 from .values import Shape, Value
-
-
-class Lowering(NamedTuple):
-    """A model as a graph, and where its codes come from.
-
-    Members
-    -------
-    content : Interchange
-        What `sw.interchange.integers` makes a graph of.
-    quantizers : dict
-        For tensors of codes the name of a quantizer in the model that computes them in floats; there is none
-        for the input of a linear layer that the model leaves real.
-    """
-
-    content: Interchange
-    quantizers: dict[str, str]
 
 
 class _Other:
@@ -44,15 +28,23 @@ class _Other:
 
 
 def interchange(
-    model: nn.Module, input_shape: Shape | None = None, *, image_format: Format = IMAGE_FORMAT
+    model: nn.Module,
+    input_shape: Shape | None = None,
+    *,
+    image_format: Format = IMAGE_FORMAT,
+    level_width: int | None = None,
 ) -> Interchange:
     """The interchange contents of a quantized model; see `lower`."""
-    return lower(model, input_shape, image_format=image_format).content
+    return lower(model, input_shape, image_format=image_format, level_width=level_width).content
 
 
 @torch.no_grad()
 def lower(
-    model: nn.Module, input_shape: Shape | None = None, *, image_format: Format = IMAGE_FORMAT
+    model: nn.Module,
+    input_shape: Shape | None = None,
+    *,
+    image_format: Format = IMAGE_FORMAT,
+    level_width: int | None = None,
 ) -> Lowering:
     """Follow a quantized model, as it computes in evaluation mode, and write it as a graph of integers.
 
@@ -65,6 +57,10 @@ def lower(
     image_format
         A uniform format, with a sign or not, whose levels are what the model takes.  If its first layer
         quantizes what it takes, an image is the levels of that quantizer instead.
+    level_width
+        Bits of an activation level, if channels of different bits are not to need more: those that would are
+        tensors of their own, and the layer that reads them adds up sums with multipliers of their own.  None
+        for one tensor with as many as it needs.
 
     Raises
     ------
@@ -88,8 +84,8 @@ def lower(
     training = model.training
     model.eval()
     try:
-        walk = _Walk(model, input_shape, image_format)
-        return Lowering(*emitted(walk.builder, walk.run(), input_shape))
+        walk = _Walk(model, input_shape, image_format, level_width)
+        return emitted(walk.builder, walk.run(), input_shape)
     finally:
         model.train(training)
 
@@ -97,10 +93,12 @@ def lower(
 class _Walk:
     """One pass over the calls."""
 
-    def __init__(self, model: nn.Module, input_shape: Shape, image_format: Format) -> None:
+    def __init__(
+        self, model: nn.Module, input_shape: Shape, image_format: Format, level_width: int | None
+    ) -> None:
         self.model = model
         parameter = next(model.parameters())
-        self.builder = Builder(parameter.dtype)
+        self.builder = Builder(parameter.dtype, level_width=level_width)
         channels, largest = input_shape[0], max(-image_format.grid[0], image_format.max_level)
         self.image = Value(
             draft=None,

@@ -27,7 +27,7 @@ def in_sums(draft: Draft) -> bool:
 
 
 def units_of(drafts: Sequence[Draft]) -> dict[Draft, float]:
-    """The real value of one unit of every y, but that of the result.
+    """The real value of one unit of every y; that of the result is for sums that must be scaled.
 
     Raises
     ------
@@ -40,8 +40,8 @@ def units_of(drafts: Sequence[Draft]) -> dict[Draft, float]:
         members.setdefault(leader, []).append(draft)
     units = {draft: _shared_unit(members[leader]) for draft, leader in leaders.items()}
     for draft in drafts:
-        if draft not in units and draft.encodings:
-            units[draft] = _own_unit(draft)
+        if draft not in units:
+            units[draft] = _own_unit(draft) if draft.encodings else _shared_unit([draft])
     return units
 
 

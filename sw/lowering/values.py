@@ -74,12 +74,15 @@ class Written:
         What the encoded values do not exceed.
     quantizer : str or None
         Name in the model of the quantizer that it stands for, if there is one.
+    parts : array of int or None
+        See `Grid`, of one of several tensors of a quantizer.
     """
 
     codes: Codes
     draft: Draft
     ceiling: float | None
     quantizer: str | None
+    parts: Integers | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -88,8 +91,9 @@ class ConvolutionDraft(Draft):
 
     Members
     -------
-    source : Written or None
-        The codes it reads; None for the image.
+    sources : tuple of Written
+        The codes it reads, those of the largest scale first, which is that of the accumulator; none of the
+        image.
     weights, scale : array
         Fake-quantized weights (float32) and the real value of a level, or of each channel's.
     bits : array or None
@@ -104,7 +108,7 @@ class ConvolutionDraft(Draft):
         Convolutions of other input channels, whose sums are added to this one's.
     """
 
-    source: Written | None
+    sources: tuple[Written, ...]
     weight_format: Format
     weights: NDArray[np.float32]
     scale: NDArray[np.float32]
