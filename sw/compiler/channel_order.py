@@ -1,4 +1,4 @@
-"""The order of channels: those of as many planes side by side, and those that are always 0 at the end."""
+"""The order of channels: those of as many planes, and those that the same layers hear, side by side."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from hdl.parameters import AcceleratorParameters
 
 from ..graph import IMAGE, Convolution, IntegerGraph, Integers, Node, Pooling
 from .placement import silent_channels
-from .planes import channel_bases
+from .planes import channel_bases, has_planes
 from .shapes import tensor_shapes, written
 
 Orders = dict[str, tuple[int, ...]]
@@ -21,9 +21,7 @@ _FIXED = ""
 """What tensors whose channels must stay where they are are tied to."""
 
 
-def sorted_by_planes(
-    graph: IntegerGraph, *, parameters: AcceleratorParameters
-) -> tuple[IntegerGraph, Orders]:
+def reordered(graph: IntegerGraph, *, parameters: AcceleratorParameters) -> tuple[IntegerGraph, Orders]:
     """The same graph with channels moved, so that tiles take fewer planes together, and readers fewer words.
 
     Tensors that are added, pooled or convolved channel by channel have one order; the image's and the
@@ -36,12 +34,12 @@ def sorted_by_planes(
         For each tensor whose channels were moved, the channel that was in each one's place before.
     """
     tied = _tied(graph)
-    classes = _classes(graph, tied, rows=parameters.rows, lanes=parameters.lanes)
+    classes = _classes(graph, tied, parameters=parameters)
     del classes[tied[_FIXED]]
     by_class = {
         name: channels.order(rows=parameters.rows, lanes=parameters.lanes)
         for name, channels in classes.items()
-        if channels.planes
+        if channels.differ
     }
     orders = {tensor: by_class[each] for tensor, each in tied.items() if each in by_class}
     nodes = tuple(_moved(node, orders) for node in graph.nodes)
@@ -68,6 +66,11 @@ class _Channels:
     plane_steps: list[int] = field(default_factory=list)
     silent: list[NDArray[np.bool_]] = field(default_factory=list)
     word_steps: list[float] = field(default_factory=list)
+
+    @property
+    def differ(self) -> bool:
+        """Whether their order makes a difference."""
+        return bool(self.planes) and any(len(np.unique(each)) > 1 for each in (*self.planes, *self.silent))
 
     def order(self, *, rows: int, lanes: int) -> Integers:
         """The order of the fewest steps, of those that sort one of the writers, all by their mean, or tiles.
@@ -121,10 +124,12 @@ class _Channels:
         return total
 
 
-def _classes(graph: IntegerGraph, tied: dict[str, str], *, rows: int, lanes: int) -> dict[str, _Channels]:
+def _classes(
+    graph: IntegerGraph, tied: dict[str, str], *, parameters: AcceleratorParameters
+) -> dict[str, _Channels]:
     """For each order that tensors have, the layers that write and read them."""
     classes: dict[str, _Channels] = defaultdict(_Channels, {tied[_FIXED]: _Channels()})
-    shapes, silent = tensor_shapes(graph), {}
+    shapes, silent, p = tensor_shapes(graph), {}, parameters
     for node in graph.nodes:
         for encoding in node.encodings:
             silent[encoding.tensor] = np.isin(
@@ -134,17 +139,17 @@ def _classes(graph: IntegerGraph, tied: dict[str, str], *, rows: int, lanes: int
             continue
         _, height, width = shapes[node.name if node.is_result else written(node)[0]]
         _, inputs, *kernel = node.weights.shape
-        steps, planes = height * width * int(np.prod(kernel)), np.array(_planes(node))
+        steps, planes = height * width * int(np.prod(kernel)), np.array(_planes(node, p))
         for source in node.sources:
             if source not in silent:
                 continue
             reader = classes[tied[source]]
             reader.silent.append(silent[source])
-            reader.word_steps.append(steps * planes.sum() / rows)
+            reader.word_steps.append(steps * planes.sum() / p.rows)
         if not node.is_result:
             writer = classes[tied[written(node)[0]]]
             writer.planes.append(planes)
-            writer.plane_steps.append(steps * -(-inputs // lanes))
+            writer.plane_steps.append(steps * -(-inputs // p.lanes))
     return classes
 
 
@@ -173,7 +178,10 @@ def _tied(graph: IntegerGraph) -> dict[str, str]:
     return {tensor: root(tensor) for tensor in parents}
 
 
-def _planes(node: Convolution) -> list[int]:
+def _planes(node: Convolution, parameters: AcceleratorParameters) -> list[int]:
+    """What each channel takes; those of an array that has no planes are alike."""
+    if not has_planes(parameters.format):
+        return [1] * len(node.weights)
     bases = channel_bases(node.weights, node.multipliers, weight_format=named(node.weight_format))
     most = 2 + max((len(each) for each in bases if each is not None), default=0)
     return [most if each is None else len(each) for each in bases]

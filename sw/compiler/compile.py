@@ -9,14 +9,13 @@ from hdl.parameters import AcceleratorParameters
 
 from ..bits import Words
 from ..graph import IMAGE, Convolution, IntegerGraph, Node
-from .channel_order import Orders, sorted_by_planes
+from .channel_order import reordered
 from .commands import Command
 from .input_layout import InputLayout, counted, unfolded
 from .limits import check_node
 from .memories import Memories
 from .node_commands import commands_of
 from .placement import Placement, place_tensors
-from .planes import has_planes
 from .schedule import LayerSchedule
 from .sums import SumBits, check_sums
 
@@ -81,9 +80,7 @@ def lower(graph: IntegerGraph, parameters: AcceleratorParameters) -> Lowered:
     _check_image(graph)
     values, unsigned = named(graph.input_format), counted(graph)
     seen, patches = unfolded(unsigned, lanes=parameters.lanes)
-    orders = Orders()
-    if has_planes(parameters.format):
-        seen, orders = sorted_by_planes(seen, parameters=parameters)
+    seen, orders = reordered(seen, parameters=parameters)
     placement = place_tensors(seen, parameters, orders=orders)
     image, nodes, sums = placement.codes[IMAGE], [], []
     codebook = None

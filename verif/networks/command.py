@@ -99,6 +99,7 @@ class _Work:
                 graph,
                 pictures,
                 weight_format=entry.weight_format,
+                level_width=entry.level_width,
                 cores=entry.cores,
                 simulations=self._simulations,
                 step=named,
@@ -115,13 +116,15 @@ class _Work:
         assert outcome.checkpoint is not None
         known = {name: outcome.facts[name] for name in ("weight_bits", "activation_bits", "accuracy")}
         known["test_images"] = len(dataset.test_images)
-        return integer_network(outcome.checkpoint), dataset.test_images[: entry.images].numpy(), known
+        graph = integer_network(outcome.checkpoint, level_width=entry.level_width)
+        return graph, dataset.test_images[: entry.images].numpy(), known
 
     def _random(self, entry: Entry) -> tuple[IntegerGraph, NDArray[np.uint8], Facts]:
         assert entry.shape is not None
         seed = self._protocol.seed
         weight, activation = entry.average_bits if entry.lba else entry.bits
-        graph = integer_network(random_network(entry, seed=seed), entry.shape)
+        network = random_network(entry, seed=seed)
+        graph = integer_network(network, entry.shape, level_width=entry.level_width)
         pictures = random_images(entry.shape, count=entry.images, seed=seed + 1)
         return graph, pictures.numpy(), {"weight_bits": weight, "activation_bits": activation}
 

@@ -127,6 +127,7 @@ def measure(
     *,
     simulations: Simulations,
     weight_format: str | None = None,
+    level_width: int | None = None,
     cores: int = 1,
     step: Step = lambda _: None,
 ) -> Facts:
@@ -138,7 +139,7 @@ def measure(
         The network.
     pictures
         Images (N, C, H, W).
-    weight_format, cores
+    weight_format, level_width, cores
         Of the accelerator; see `fitting_parameters`.
     step
         Called with what is done next.
@@ -156,7 +157,7 @@ def measure(
         If the accelerator does not answer.
     """
     step("packing")
-    parameters = fitting_parameters(graph, weight_format=weight_format, cores=cores)
+    parameters = fitting_parameters(graph, weight_format=weight_format, level_width=level_width, cores=cores)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.bin"
         write_image(path, compile_network(graph, parameters))

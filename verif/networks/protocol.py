@@ -89,8 +89,8 @@ class Entry:
         Of an image, and how many logits; a trained network has its data set's.
     images
         How many it is shown.
-    weight_format, cores
-        Of the accelerator; the format is chosen if it is not given.
+    weight_format, level_width, cores
+        Of the accelerator; formats and widths are chosen if they are not given.
 
     Raises
     ------
@@ -112,6 +112,7 @@ class Entry:
     classes: int = 10
     images: int = 1
     weight_format: str | None = None
+    level_width: int | None = None
     cores: int = 1
 
     def __post_init__(self) -> None:
@@ -134,6 +135,8 @@ class Entry:
                 check_int(name, size, low=1, high=1024)
         if self.weight_format is not None and not isinstance(self.weight_format, str):
             raise TypeError(f"weight_format must be a format's name, not {self.weight_format!r}")
+        if self.level_width is not None:
+            check_int("level_width", self.level_width, low=1)
         if not self.trained and (self.after or self.epochs):
             raise ValueError("after and epochs must come with a network that is trained")
         if not self.trained and self.lba not in (None, "cp"):
