@@ -164,6 +164,9 @@ NODES = [
         "conv2: tensor 'conv1' must not be written twice",
     ),
     ("conv2", {"residual": None}, "conv1: tensor 'conv1:values' must be read by a later node"),
+    ("conv2", {"addends": 3}, "conv2: addends must be a JSON array, not 3"),
+    ("conv2", {"addends": [3]}, "conv2: addends must hold names of tensors, not 3"),
+    ("conv2", {"addends": ["conv1"]}, "conv2.addend0.multiplier: tensor must be present"),
     ("pool", {"source": "conv1"}, "pool: source 'conv1' must be a tensor of values, not of codes"),
     ("pool", {"kind": "median"}, "pool: kind must be maximum or sum, not 'median'"),
     ("pool", {"kernel": [8]}, "pool: kernel must be 2 integers of at least 1, not [8]"),
@@ -229,6 +232,42 @@ def test_wrong_nodes_are_refused_by_name(content, tmp_path, name, change, messag
 def test_wrong_tensors_are_refused_by_name(content, tmp_path, name, tensor, message):
     found = refusal(changed(content, tensors={name: tensor}), tmp_path / "a")
     assert found.startswith(f"{name}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("node", "addend", "message"),
+    [
+        ("conv2", "conv3", "conv2: addend 'conv3' must be a tensor that an earlier node writes"),
+        ("conv2", "conv1:values", "conv2: addend 'conv1:values' must be a tensor of codes, not of values"),
+        ("conv2", "image", "conv2: addend 'image' must have shape 4 × 8 × 8, not 1 × 8 × 8"),
+        (
+            "conv1",
+            "image",
+            "conv1: source and addends must be different tensors, and none of them the image, "
+            "not 'image', 'image'",
+        ),
+        (
+            "conv2",
+            "conv1",
+            "conv2: source and addends must be different tensors, and none of them the image, "
+            "not 'conv1', 'conv1'",
+        ),
+    ],
+)
+def test_wrong_addends_are_refused(content, tmp_path, node, addend, message):
+    tensors = {f"{node}.addend0.multiplier": np.ones(4, np.int64)}
+    wrong = changed(content, nodes={node: {"addends": [addend]}}, tensors=tensors)
+    assert refusal(wrong, tmp_path / "a") == message
+
+
+def test_addends_have_multipliers_of_18_bits(content, tmp_path):
+    for multiplier, message in (
+        (np.ones(3, np.int64), "must have 4 values, one an output channel, not 3"),
+        (np.full(4, 2**17), "must be -131072 … 131071, not 131072"),
+    ):
+        tensors = {"conv2.addend0.multiplier": multiplier}
+        wrong = changed(content, nodes={"conv2": {"addends": ["conv1"]}}, tensors=tensors)
+        assert refusal(wrong, tmp_path / "a") == f"conv2.addend0.multiplier: {message}"
 
 
 def test_kernels_must_fit(content, tmp_path):
