@@ -135,3 +135,22 @@ def test_tensors_are_read_together_or_not_at_all() -> None:
     message = r"^layer 'layer': its sources must be those of 'other', of which it reads some$"
     with pytest.raises(RefusedError, match=message):
         lower(wrong, fitted(graph))
+
+
+def test_channels_of_all_sources_have_one_order() -> None:
+    """Two layers whose channels take one plane and two, in turn, the other one's the other way round."""
+    graph = parted(4, 8)
+    layer, last = graph.nodes[-2:]
+    assert isinstance(layer, Convolution)
+    rng, one, two = np.random.default_rng(2), (-1, 1), (-13, -3, 3, 13)
+    shape: dict[str, Any] = {"outputs": 8, "inputs": 2, "kernel": (1, 1), "weight_format": "uniform_b5"}
+    stems = []
+    for index, turns in enumerate(((one, two), (two, one))):
+        weights = np.stack([rng.choice(turns[channel % 2], (2, 1, 1)) for channel in range(8)])
+        encodings = {f"part{index}": "uniform_b2u"}
+        stem = random_convolution(
+            rng, name=f"stem{index}", input_format="uniform_b8u", encodings=encodings, **shape
+        )
+        constants = {name: getattr(stem, name) >> 4 for name in ("multiplier", "bias")}
+        stems.append(replace(stem, weights=weights, shift=np.maximum(stem.shift - 4, 0), **constants))
+    check_executor(replace(graph, nodes=(*stems, layer, last)), fitted(graph, weight_format="basis_1"))
