@@ -1,7 +1,7 @@
 """How far the integer graph is from the model it was exported from, computed in floats."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,10 +24,14 @@ class Agreement:
         Share of equal codes, by the name of their tensor in the graph.
     top1 : float
         Share of images with the same most likely class.
+    alone : dict
+        Share of equal codes where the layers before had put out those of the float model; empty if that was
+        not tried.
     """
 
     codes: dict[str, float]
     top1: float
+    alone: dict[str, float] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -128,10 +132,22 @@ def agreement(
         If there are no codes of a tensor, or of another size.
     """
     expected, float_logits = float_codes(model, images, level_width=level_width)
+    top1 = (float_logits.argmax(1) == logits.argmax(1)).double().mean().item()
+    return Agreement(codes=equal_shares(expected, codes), top1=top1)
+
+
+def equal_shares(expected: Mapping[str, Tensor], codes: Mapping[str, Tensor]) -> dict[str, float]:
+    """Share of equal codes of each expected tensor.
+
+    Raises
+    ------
+    ValueError
+        If there are no codes of a tensor, or of another size.
+    """
     shares = {}
     for name, theirs in expected.items():
         if name not in codes or codes[name].numel() != theirs.numel():
             found = tuple(codes[name].shape) if name in codes else "none"
             raise ValueError(f"codes of {name!r} must have shape {tuple(theirs.shape)}, not {found}")
         shares[name] = (codes[name].flatten() == theirs.flatten()).double().mean().item()
-    return Agreement(codes=shares, top1=(float_logits.argmax(1) == logits.argmax(1)).double().mean().item())
+    return shares

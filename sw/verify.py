@@ -14,7 +14,7 @@ from .inputs import input_options, read_inputs
 from .recipe import DATASETS
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from .agreement import Agreement
     from .compiler.compile import Compiled
@@ -41,7 +41,7 @@ MOST_CODES = 1 << 24
     type=click.FloatRange(0, 1),
     default=0.95,
     show_default=True,
-    help="Share of equal codes that every layer must have in floats and in integers.",
+    help="Share of codes that every layer by itself must have equal in floats and in integers.",
 )
 @click.option(
     "--rtl-images",
@@ -143,12 +143,12 @@ def _compare_floats(
         found = agreement_with(load(model).network().eval(), graph, compiled, inputs)
     except RefusedError as error:
         raise RefusedError(f"{image}: {error}") from error
-    table = Table("codes", "equal in floats and integers", box=None)
+    table = Table("codes", "equal, layer by itself", "equal, whole network", box=None)
     for name, share in found.codes.items():
-        table.add_row(name, f"{share:.3%}")
-    table.add_row("class", f"{found.top1:.2%} of {len(inputs)} images")
+        table.add_row(name, f"{found.alone[name]:.3%}", f"{share:.3%}")
     Console().print(table)
-    low = [name for name, share in found.codes.items() if share < least]
+    click.echo(f"class: the same for {found.top1:.2%} of {len(inputs)} images")
+    low = [name for name, share in found.alone.items() if share < least]
     if low:
         click.echo(f"{image}: codes {low[0]!r} must agree to {least:.1%}", err=True)
     return not low
@@ -162,45 +162,57 @@ def agreement_with(
     from rich.console import Console
     from rich.progress import Progress
 
-    from .agreement import Agreement, agreement
+    from .agreement import Agreement, equal_shares, float_codes
     from .compiler.compile import lower
-    from .executor import Instruction, Machine, Memories, codes_of
+    from .executor import Instruction, Machine, Memories, codes_of, put_codes
 
     machine = Machine(compiled)
     lowered = lower(graph, compiled.parameters)
-    codes: dict[str, Tensor] = {}
+    placed = lowered.placement.codes
     ends, last = {}, -1
     for node, commands in lowered.nodes:
         last += len(commands)
         ends[last] = [each.tensor for each in node.encodings]
 
-    def keep(instruction: Instruction, memories: Memories) -> None:
-        progress.advance(task, len(memories.codes))
-        for name in ends.get(instruction.index, ()):
-            codes[name] = codes_of(memories, lowered.placement.codes[name])
+    def run(
+        images: torch.Tensor, *, given: dict[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Codes and logits, where given codes are read instead of those that were found."""
+        codes: dict[str, torch.Tensor] = {}
 
-    sizes = sum(
-        placed.pixel_words * placed.shape[1] * placed.shape[2] for placed in lowered.placement.codes.values()
-    )
+        def keep(instruction: Instruction, memories: Memories) -> None:
+            progress.advance(task, len(memories.codes))
+            for name in ends.get(instruction.index, ()):
+                codes[name] = codes_of(memories, placed[name])
+                if name in given:
+                    put_codes(memories, placed[name], given[name].view(codes[name].shape))
+
+        logits = torch.from_numpy(machine.run(images.numpy(), observe=keep))
+        return codes, logits
+
+    sizes = sum(each.pixel_words * each.shape[1] * each.shape[2] for each in placed.values())
     batch = min(machine.images_at_once, max(1, MOST_CODES // (sizes * compiled.parameters.lanes)))
-    shares: dict[str, float] = {}
-    top1 = 0.0
+    found = Agreement(codes={}, top1=0.0)
+    level_width = compiled.parameters.activation_width
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("floats and integers", total=len(inputs) * len(machine.instructions))
+        task = progress.add_task("floats and integers", total=2 * len(inputs) * len(machine.instructions))
         for first in range(0, len(inputs), batch):
             images = torch.from_numpy(inputs.images[first : first + batch])
-            logits = torch.from_numpy(machine.run(images.numpy(), observe=keep))
-            found = agreement(
-                model,
-                images,
-                codes=codes,
-                logits=logits,
-                level_width=compiled.parameters.activation_width,
+            expected, float_logits = float_codes(model, images, level_width=level_width)
+            codes, logits = run(images, given={})
+            alone, _ = run(images, given=expected)
+            equal = (float_logits.argmax(1) == logits.argmax(1)).double().mean().item()
+            share = len(images) / len(inputs)
+            found = Agreement(
+                codes=_added(found.codes, equal_shares(expected, codes), share),
+                top1=found.top1 + equal * share,
+                alone=_added(found.alone, equal_shares(expected, alone), share),
             )
-            part = len(images) / len(inputs)
-            shares = {name: shares.get(name, 0) + share * part for name, share in found.codes.items()}
-            top1 += found.top1 * part
-    return Agreement(codes=shares, top1=top1)
+    return found
+
+
+def _added(sums: dict[str, float], shares: dict[str, float], part: float) -> dict[str, float]:
+    return {name: sums.get(name, 0.0) + share * part for name, share in shares.items()}
 
 
 def _simulate(image: Path, inputs: "Inputs", *, images: int, simulator: str, waves: Path | None) -> int:

@@ -5,7 +5,7 @@ import torch
 
 from hdl.parameters import AcceleratorParameters
 from sw.compiler.compile import compile_network, lower
-from sw.executor import Instruction, Machine, Memories, codes_of, values_of
+from sw.executor import Instruction, Machine, Memories, codes_of, put_codes, values_of
 from sw.graph import IntegerGraph
 from tests.random_networks import random_images
 from verif.reference import run as run_reference
@@ -24,6 +24,9 @@ def check_executor(graph: IntegerGraph, parameters: AcceleratorParameters) -> No
         for tensor in () if node is None else (each.tensor for each in node.encodings):
             found = codes_of(memories, lowered.placement.codes[tensor])
             torch.testing.assert_close(found.long(), expected.codes[tensor], rtol=0, atol=0)
+            before = memories.codes.clone()
+            put_codes(memories, lowered.placement.codes[tensor], found)
+            assert torch.equal(memories.codes, before)
             seen.append(tensor)
         if node is not None and node.values is not None:
             found = values_of(memories, lowered.placement.values[node.values])

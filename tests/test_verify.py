@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from hdl.layouts import Section
 from sw import checkpoint, training
 from sw.__main__ import main
-from sw.agreement import agreement
+from sw.agreement import agreement, equal_shares, float_codes
 from sw.compiler.compile import compile_network
 from sw.compiler.fitting import fitting_parameters
 from sw.data import digits
@@ -23,6 +23,7 @@ from sw.image import read_image, write_image
 from sw.interchange import save
 from sw.lowering import interchange
 from sw.recipe import Recipe
+from sw.verify import agreement_with
 from verif.reference import run as run_reference
 
 IMAGES = 40
@@ -69,7 +70,7 @@ def test_a_checkpoint_is_shown_its_own_data_set(folder: Path, simulations: list[
 
 
 def test_a_checkpoint(folder: Path, simulations: list[list[str]]) -> None:
-    """The shares are those of the reference; the first images are simulated."""
+    """The shares are those of the reference, which may read the float model's codes; images are simulated."""
     result = verify(
         *(folder / "net.pt", folder / "net.bin", "--input", folder / "images.npy"),
         *("--rtl-images", 3, "--waves", folder / "first.fst"),
@@ -77,13 +78,16 @@ def test_a_checkpoint(folder: Path, simulations: list[list[str]]) -> None:
     assert result.exit_code == 0, result.output
     loaded = checkpoint.load(folder / "net.pt")
     images = digits().test_images[:IMAGES]
-    trace = run_reference(integer_network(loaded), images)
-    expected = agreement(loaded.network(), images, codes=trace.codes, logits=trace.logits)
-    rows = [line.split() for line in result.stdout.splitlines()[1:]]
-    assert {row[0]: row[1] for row in rows} == {
-        **{name: f"{share:.3%}" for name, share in expected.codes.items()},
-        "class": f"{expected.top1:.2%}",
-    }
+    graph, model = integer_network(loaded), loaded.network().eval()
+    trace = run_reference(graph, images)
+    expected = agreement(model, images, codes=trace.codes, logits=trace.logits)
+    floats, _ = float_codes(model, images)
+    alone = equal_shares(floats, run_reference(graph, images, given=floats).codes)
+    _, *rows, last = result.stdout.splitlines()
+    assert [row.split() for row in rows] == [
+        [name, f"{alone[name]:.3%}", f"{share:.3%}"] for name, share in expected.codes.items()
+    ]
+    assert last == f"class: the same for {expected.top1:.2%} of {IMAGES} images"
     ((*command, count),) = simulations
     assert command[:5] == [sys.executable, "-m", "verif", "check", str(folder / "net.bin")]
     assert command[7:] == ["--simulator", "verilator", "--waves", str(folder / "first.fst")]
@@ -105,11 +109,11 @@ def test_too_little_agreement(
 ) -> None:
     """Hardware is simulated all the same, but the status tells."""
 
-    def worse(*arguments: Any, **options: Any) -> Any:
-        found = agreement(*arguments, **options)
-        return replace(found, codes=found.codes | {"blocks.1.convolution": 0.9})
+    def worse(*arguments: Any) -> Any:
+        found = agreement_with(*arguments)
+        return replace(found, alone=found.alone | {"blocks.1.convolution": 0.9})
 
-    monkeypatch.setattr("sw.agreement.agreement", worse)
+    monkeypatch.setattr("sw.verify.agreement_with", worse)
     arguments = [folder / "net.pt", folder / "net.bin", "--dataset", "digits", "--images", 5]
     result = verify(*arguments)
     assert result.exit_code == 1

@@ -9,7 +9,7 @@ from .datapath import Datapath
 from .machine import Machine, Observer
 from .memories import Constants, Memories
 from .program import FaultError, Instruction, fetch
-from .tensors import codes_of, values_of
+from .tensors import codes_of, put_codes, values_of
 from .walk import Walk, walks
 from .words import code_fields
 
@@ -25,6 +25,7 @@ __all__ = [
     "code_fields",
     "codes_of",
     "fetch",
+    "put_codes",
     "values_of",
     "walks",
 ]
