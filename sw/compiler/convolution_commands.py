@@ -21,32 +21,6 @@ from .planes import channel_bases, has_planes, plane_count, split
 from .shapes import Shape
 
 
-def convolution_commands(
-    node: Convolution,
-    placement: Placement,
-    parameters: AcceleratorParameters,
-    *,
-    shape: Shape,
-    thresholds: tuple[int, ...] | None,
-    targets: Callable[[int], Fields],
-) -> Iterator[Command]:
-    """The commands that compute a convolution, in order.
-
-    Parameters
-    ----------
-    shape, thresholds
-        Of what is written.
-    targets
-        Fields of all that is written, and what is added, from a group of a pixel on.
-
-    Raises
-    ------
-    RefusedError
-        If the array's weights do not make those of the layer.
-    """
-    yield from _Convolution(node, placement, parameters, shape, thresholds, targets).commands()
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """Output tiles that one command can do.
@@ -76,14 +50,29 @@ class _Run:
         return replace(self, tiles=self.tiles[start:end], reads=reads)
 
 
-class _Convolution:
-    """What the commands of one convolution share."""
+class ConvolutionCommands:
+    """The commands that compute a convolution, in order.
+
+    Parameters
+    ----------
+    node, placement, parameters
+    shape, thresholds
+        Of what is written.
+    targets
+        Fields of all that is written, and what is added, from a group of a pixel on.
+
+    Raises
+    ------
+    RefusedError
+        By the iteration, if the array's weights do not make those of the layer.
+    """
 
     def __init__(
         self,
         node: Convolution,
         placement: Placement,
         parameters: AcceleratorParameters,
+        *,
         shape: Shape,
         thresholds: tuple[int, ...] | None,
         targets: Callable[[int], Fields],
@@ -95,7 +84,7 @@ class _Convolution:
         self._thresholds = thresholds
         self._targets = targets
 
-    def commands(self) -> Iterator[Command]:
+    def __iter__(self) -> Iterator[Command]:
         node, p = self._node, self._p
         for run in self._runs():
             channels = slice(run.tiles.start * p.rows, run.tiles.stop * p.rows)

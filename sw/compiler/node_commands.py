@@ -12,7 +12,7 @@ from hdl.parameters import AcceleratorParameters
 from ..graph import Convolution, Encoding, Node, Pooling
 from ..requantize import Requantization
 from .commands import Command, Fields, linear_constants, pooling, window
-from .convolution_commands import convolution_commands
+from .convolution_commands import ConvolutionCommands
 from .limits import check_command, fit
 from .placement import Codes, Placement, Values, direct_encoding, is_wide, kept_values, later_encodings
 from .shapes import Shape
@@ -49,7 +49,7 @@ class _Node:
 
     def commands(self) -> Iterator[Command]:
         if isinstance(self._node, Convolution):
-            yield from convolution_commands(
+            yield from ConvolutionCommands(
                 self._node,
                 self._place,
                 self._p,
