@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph, Node, Pooling
+from sw.graph import IMAGE, Convolution, Encoding, IntegerGraph, Integers, Node, Pooling
 from tests.random_graphs import random_graph
 from tests.random_networks import random_images, random_network, thresholds_of
 from verif.reference import run, unsigned_levels
@@ -55,8 +55,12 @@ def naive(graph: IntegerGraph, image: np.ndarray) -> tuple[dict[str, Map], list[
     written: dict[str, Map] = {}
     for node in graph.nodes:
         residual = written[node.residual] if node.residual else None
-        source = written[node.source] if isinstance(node, Pooling) else levels[node.source]
-        y = outputs_of(node, source, residual)
+        if isinstance(node, Convolution):
+            multipliers = [node.multiplier, *(addend.multiplier for addend in node.addends)]
+            sources = [levels[name] for name in (node.source, *(addend.tensor for addend in node.addends))]
+        else:
+            multipliers, sources = [node.multiplier], [written[node.source]]
+        y = outputs_of(node, list(zip(sources, multipliers, strict=True)), residual)
         if node.is_result:
             return written, [value for plane in y for row in plane for value in row]
         y = each_of(y, lambda value: min(max(value, -(2**17)), 2**17 - 1))
@@ -73,8 +77,9 @@ def each_of(values: Map, function: Any) -> Map:
     return [[[function(value) for value in row] for row in plane] for plane in values]
 
 
-def outputs_of(node: Node, source: Map, residual: Map | None) -> Map:
+def outputs_of(node: Node, sources: list[tuple[Map, Integers]], residual: Map | None) -> Map:
     assert isinstance(node, Convolution | Pooling)
+    source, _ = sources[0]
     kernel = node.weights.shape[2:] if isinstance(node, Convolution) else node.kernel
     sizes = [
         range(0, size + 2 * node.padding - length + 1, node.stride)
@@ -93,8 +98,9 @@ def outputs_of(node: Node, source: Map, residual: Map | None) -> Map:
                     if 0 <= top + dy - node.padding < len(source[0])
                     and 0 <= left + dx - node.padding < len(source[0][0])
                 ]
-                accumulator = accumulated(node, source, o, window)
-                scaled = accumulator * int(node.multiplier[o]) + int(node.bias[o])
+                scaled = int(node.bias[o])
+                for each, multiplier in sources:
+                    scaled += accumulated(node, each, o, window) * int(multiplier[o])
                 y = scaled // 2 ** int(node.shift[o])
                 row.append(y + (residual[o][j][i] if residual else 0))
             plane.append(row)
