@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hdl.console import RefusedError
-from hdl.formats import Basis
 
-from ..compiler.planes import channel_bases
-from ..graph import IMAGE, MULTIPLIER_WIDTH, ImageRounding, Integers
+from ..graph import IMAGE, ImageRounding, Integers
 from ..interchange import KIND, VERSION, Header, Interchange, Tensors
 from ..requantize import Requantization, requantization
 from .bounds import Array, Bound
 from .builder import Builder
 from .codes import thresholds
+from .multipliers import further_multipliers, mean_sums, multiplier_width
 from .units import HIGHEST, LOWEST, draft_moves, in_sums, units_of
 from .unread import silence_unread
 from .values import ConvolutionDraft, Draft, PoolingDraft, Shape, Value, Written
@@ -177,7 +176,8 @@ class _Emission:
 
     def _convolution(self, draft: ConvolutionDraft) -> Header:
         bits = {} if draft.bits is None else {"bits": draft.bits}
-        self._add(draft.name, self._further_multipliers(draft))
+        main = self.tensors[f"{draft.name}.multiplier"]
+        self._add(draft.name, further_multipliers(draft, main))
         self._add(draft.name, {"weight": draft.weights, "scale": draft.scale} | bits)
         sources = [self.names[source] for source in draft.sources] or [IMAGE]
         return {
@@ -188,16 +188,6 @@ class _Emission:
             "stride": draft.stride,
             "padding": 0 if draft.image is not None and self.border else draft.padding,
             "groups": draft.groups,
-        }
-
-    def _further_multipliers(self, draft: ConvolutionDraft) -> dict[str, Integers]:
-        """Of all sources but the first, whose gain is the largest: parts of its multipliers."""
-        main = self.tensors[f"{draft.name}.multiplier"]
-        return {
-            f"addend{index}.multiplier": np.rint(
-                main * (source.codes.scale / draft.sources[0].codes.scale)
-            ).astype(np.int64)
-            for index, source in enumerate(draft.sources[1:])
         }
 
     def _encoding(self, written: Written) -> Header:
@@ -232,10 +222,10 @@ class _Emission:
             gain / unit,
             offset / unit + moved,
             name=draft.name,
-            width=_multiplier_width(draft),
+            width=multiplier_width(draft),
             nearest=(draft.values and not draft.counts) or draft is self.last,
             excess=draft.excess if isinstance(draft, ConvolutionDraft) else None,
-            expected=_mean_sums(draft, gain, offset),
+            expected=mean_sums(draft, gain, offset),
         )
 
     def _is_plain(self, draft: Draft) -> bool:
@@ -287,28 +277,6 @@ def _pooling(draft: PoolingDraft) -> Header:
 
 def _values_of(draft: Draft) -> str:
     return f"{draft.name}:values"
-
-
-def _mean_sums(draft: Draft, gain: Array, offset: Array) -> Array | None:
-    """The mean of the accumulators, where the mean of what they are scaled to is known."""
-    if draft.expected is None:
-        return None
-    return np.divide(draft.expected - offset, gain, out=np.zeros_like(gain), where=gain != 0)
-
-
-def _multiplier_width(draft: Draft) -> int | Integers:
-    """Bits of a multiplier; planes of a basis are passes, each with the multiplier times its coordinate."""
-    if not isinstance(draft, ConvolutionDraft):
-        return MULTIPLIER_WIDTH
-    fmt = draft.weight_format
-    if isinstance(fmt, Basis):
-        return MULTIPLIER_WIDTH - max(fmt.coordinates).bit_length()
-    if draft.bits is None:
-        return MULTIPLIER_WIDTH
-    scale = np.broadcast_to(draft.scale, len(draft.weights)).reshape(-1, 1, 1, 1)
-    levels = np.rint(draft.weights / scale).astype(np.int64)
-    bases = channel_bases(levels, np.ones((len(levels), 1), dtype=np.int64), weight_format=fmt)
-    return np.array([MULTIPLIER_WIDTH - max(each or (0,)).bit_length() for each in bases])
 
 
 def _image(drafts: list[Draft], shape: Shape) -> Value:
