@@ -65,7 +65,7 @@ def float_codes(
 
     def keep(name: str, quantizer: nn.Module, inputs: tuple[Tensor, ...], _output: Any) -> None:
         assert isinstance(quantizer, Quantizer)
-        codes[name] = codes_of(quantizer, inputs[0], parts=lowering.parts.get(name))
+        codes[name] = _codes(quantizer, inputs[0], parts=lowering.parts.get(name))
 
     hooks = [
         model.get_submodule(quantizer).register_forward_hook(partial(keep, name))
@@ -89,7 +89,7 @@ def _taken(images: Tensor, model: nn.Module, rounding: Header | None) -> Tensor:
     return ((images - offset) / scale).to(next(model.parameters()).dtype)
 
 
-def codes_of(quantizer: Quantizer, values: Tensor, *, parts: Integers | None) -> Tensor:
+def _codes(quantizer: Quantizer, values: Tensor, *, parts: Integers | None) -> Tensor:
     """The codes (int64) of a tensor for which a quantizer rounds these values; `parts` as in `Lowering`."""
     levels = quantizer.levels(values)
     if parts is None:

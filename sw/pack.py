@@ -50,9 +50,7 @@ def pack(network: Path, output: Path, accelerator: Path | None, array: dict[str,
     if as_hex and output.suffix == ".hex":
         raise click.UsageError("-o must not end in .hex when --hex writes such files beside it")
     parameters = read_parameters(accelerator) if accelerator else None
-    level_width = parameters.activation_width if parameters else array.get("level_width")
-    integers = read_network(network, level_width=level_width)
-    compiled = compile_named(integers, parameters, name=str(network), **array)
+    compiled = compile_file(network, parameters, **array)
     write_image(output, compiled)
     files = [output, *(write_hex(output, compiled) if as_hex else [])]
     click.echo(f"wrote {', '.join(map(str, files))}")
@@ -81,6 +79,12 @@ def read_network(path: Path, *, level_width: int | None = None) -> "IntegerGraph
     except RefusedError as error:
         text = str(error)
         raise RefusedError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def compile_file(path: Path, parameters: "AcceleratorParameters | None" = None, **array: Any) -> "Compiled":
+    """Read and compile a network, whose activation levels are as wide as the array's; see `compile_named`."""
+    level_width = parameters.activation_width if parameters else array.get("level_width")
+    return compile_named(read_network(path, level_width=level_width), parameters, name=str(path), **array)
 
 
 def compile_named(

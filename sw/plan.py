@@ -66,18 +66,16 @@ def plan(network: Path, accelerator: Path | None, array: dict[str, Any], clock: 
 def _compiled(network: Path, accelerator: Path | None, array: dict[str, Any]) -> "Compiled":
     from .compiler.fitting import read_parameters
     from .image import MAGIC, read_image
-    from .pack import compile_named, read_network
+    from .pack import compile_file
 
     parameters = read_parameters(accelerator) if accelerator else None
-    level_width = parameters.activation_width if parameters else array.get("level_width")
     with network.open("rb") as file:
         packed = file.read(len(MAGIC)) == MAGIC
     if packed and array:
         raise RefusedError(f"{network}: is packed for an array already, so none can be chosen")
     if packed:
         return read_image(network, parameters=parameters)
-    integers = read_network(network, level_width=level_width)
-    return compile_named(integers, parameters, name=str(network), **array)
+    return compile_file(network, parameters, **array)
 
 
 def summary(compiled: "Compiled", *, clock: float) -> dict[str, Any]:

@@ -123,6 +123,16 @@ def test_words_are_stored_if_anybody_reads_them() -> None:
     assert [(codes[name].first, codes[name].words) for name in ("part0", "part1")] == [(0, 4), (0, 4)]
 
 
+def test_multipliers_of_addends_must_fit() -> None:
+    graph = parted(4, 8)
+    *before, layer, last = graph.nodes
+    assert isinstance(layer, Convolution)
+    loud = Addend(tensor="part1", multiplier=np.full(6, 2**17))
+    wrong = replace(graph, nodes=(*before, replace(layer, addends=(loud,)), last))
+    with pytest.raises(RefusedError, match=r"^layer 'layer': multiplier must lie in -131072 … 131071$"):
+        lower(wrong, fitted(graph))
+
+
 def test_tensors_are_read_together_or_not_at_all() -> None:
     graph = parted(4, 8, 12)
     *before, layer, last = graph.nodes

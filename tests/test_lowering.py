@@ -14,7 +14,7 @@ from sw.graph import IMAGE, Convolution, Pooling
 from sw.interchange import integers
 from sw.layers import Quantized
 from sw.lowering import lower
-from sw.lowering.codes import grids_of
+from sw.lowering.codes import codes_of, grids_of
 from sw.models import Pixels
 from sw.precision import LayerRule, Precision
 from sw.quantize import quantize
@@ -439,7 +439,8 @@ def test_tensors_for_channels_of_different_bits(bits, level_width, tensors):
     """By the highest level of each the bits of its channels, in steps of whole levels."""
     quantizer = MixedActivation(channels=2 * len(bits), alpha=2.0)
     quantizer.bits.copy_(torch.tensor(bits * 2))
-    grids = grids_of(quantizer, name="input", dtype=torch.float32, level_width=level_width)
+    codes = codes_of(quantizer, name="input", dtype=torch.float32)
+    grids = grids_of(quantizer, codes, level_width=level_width)
     if tensors is None:
         assert grids is None
         return
@@ -451,6 +452,8 @@ def test_tensors_for_channels_of_different_bits(bits, level_width, tensors):
         whole = lcm(*(2**each - 1 for each in bits if each))
         if len(grids) > 1:
             assert grid.parts.tolist() == [whole // highest if each in held else 0 for each in bits * 2]
+        else:
+            assert grid.parts is None
 
 
 @pytest.mark.parametrize("level_width", [None, 4])

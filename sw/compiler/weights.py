@@ -52,21 +52,23 @@ def weight_words(
     code_of = p.format.codes if codebook is None else {level: at for at, level in enumerate(codebook)}
     fold_of = {level: p.fold(level) for level in p.format.grid}
     narrowest = np.min_scalar_type(2**p.weight_width - 1)
-    by_digit = list(zip(*(digits.digits[value] for value in sorted(digits.digits)), strict=True))
+    by_digit = [
+        (
+            np.array([code_of[level] for level in levels], dtype=narrowest),
+            np.array([fold_of[level] for level in levels], dtype=np.int64),
+        )
+        for levels in zip(*(digits.digits[value] for value in sorted(digits.digits)), strict=True)
+    ]
     passes, folds = [], []
     for part in parts:
         index = padded(part.weights, digits=digits, parameters=p)
         split = index.reshape(-1, p.rows, index.shape[1] // p.lanes, p.lanes, *index.shape[2:])
         ordered = np.ascontiguousarray(split.transpose(0, 4, 5, 2, 1, 3))
-        found, excesses = [], []
-        for levels in by_digit:
-            codes = np.array([code_of[level] for level in levels], dtype=narrowest)
-            excess = np.array([fold_of[level] for level in levels], dtype=np.int64)
-            found.append(codes[ordered])
-            excesses.append(_row_sums(excess, found[-1], ordered))
+        found = [codes[ordered] for codes, _ in by_digit]
         stacked = np.stack(found * part.copies, axis=1)
         passes.append(stacked.reshape(len(stacked), -1, p.rows * p.lanes))
-        folds += excesses * part.copies
+        rows = zip(by_digit, found, strict=True)
+        folds += [_row_sums(excess, codes, ordered) for (_, excess), codes in rows] * part.copies
     words = np.concatenate(passes, axis=1).reshape(-1, p.rows * p.lanes)
     return code_words(words, width=p.weight_width), folds
 

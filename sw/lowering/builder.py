@@ -111,7 +111,7 @@ class Builder:
                 f"input must have bits for each of its {value.shape[0]} channels, not {len(quantizer.bits)}"
             )
         mask = alive(quantizer)
-        grids = grids_of(quantizer, name=name, dtype=self.dtype, level_width=self.level_width)
+        grids = grids_of(quantizer, codes, level_width=self.level_width)
         value = replace(value, quantizer=None)
         if grids is not None:
             key = value.draft, quantizer, value.ceiling
@@ -162,9 +162,8 @@ class Builder:
         for grid, gain in zip(grids, sizes, strict=True):
             draft = self.pooling(f"{counts.name}.levels", counts, kind="maximum")
             draft.gain, draft.offset = gain, np.zeros_like(gain)
-            parts = grid.parts if len(grids) > 1 else None
             draft.encodings.append(
-                Written(codes=grid.codes, draft=draft, ceiling=None, quantizer=name, parts=parts)
+                Written(codes=grid.codes, draft=draft, ceiling=None, quantizer=name, parts=grid.parts)
             )
             found.append(draft.encodings[-1])
         return tuple(found)

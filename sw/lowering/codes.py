@@ -64,13 +64,14 @@ class Grid:
     codes : Codes
     steps : array of int
         Levels of each channel's step; 0 for a channel that it does not hold.
-    parts : array of int
-        Levels of the quantizer that make one of the tensor's; 0 for a channel that it does not hold.
+    parts : array of int or None
+        Levels of the quantizer that make one of the tensor's; 0 for a channel that it does not hold.  None if
+        its codes are the quantizer's own.
     """
 
     codes: Codes
     steps: Integers
-    parts: Integers
+    parts: Integers | None
 
 
 @torch.no_grad()
@@ -98,23 +99,25 @@ def codes_of(quantizer: Quantizer, *, name: str, dtype: torch.dtype) -> Codes:
     )
 
 
-def grids_of(
-    quantizer: Quantizer, *, name: str, dtype: torch.dtype, level_width: int | None
-) -> list[Grid] | None:
+def grids_of(quantizer: Quantizer, codes: Codes, *, level_width: int | None) -> list[Grid] | None:
     """The tensors for channels whose steps differ, those of the largest levels first; None if they do not.
 
     One tensor for all of them if its levels, of which each step is a whole number, have no more bits than
     `level_width`.  Otherwise channels share one if their steps are whole numbers of its levels, which are
     those of the channel with the most bits, and take no more digits of so many bits than theirs would.
+
+    Parameters
+    ----------
+    codes
+        See `codes_of`.
     """
     if not isinstance(quantizer, MixedActivation):
         return None
     steps = quantizer.step_levels().numpy()
     if len({*steps.tolist()} - {0}) < 2:
         return None
-    codes = codes_of(quantizer, name=name, dtype=dtype)
     if level_width is None or codes.format.level_width <= level_width:
-        return [Grid(codes=codes, steps=steps, parts=np.minimum(steps, 1))]
+        return [Grid(codes=codes, steps=steps, parts=None)]
     bits = quantizer.bits.numpy()
     counts, digits = 2**bits - 1, -(-bits // level_width)
     grids, left = [], bits > 0
